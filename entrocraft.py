@@ -1,0 +1,179 @@
+"""The composition root: the `entrocraft` command, and the public API by re-export.
+
+>>> import entrocraft
+>>> entrocraft.theory.__name__
+'entropy_theory'
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.config import TrainConfig
+    from trainer.methods.stages import RewardFunction
+    from trainer.train import Result
+
+__version__ = "0.1.0"
+
+HOME = Path(__file__).resolve().parent
+PACKAGES = ("entropy_theory", "trainer", "figures")
+EXPORTS = {
+    "theory": ("entropy_theory", None),
+    "stages": ("trainer.methods.stages", None),
+    "methods": ("trainer.methods.table", None),
+    "TrainConfig": ("trainer.config", "TrainConfig"),
+    "load_config": ("trainer.config", "load_config"),
+}
+# The quickstart's runs: a name, and the presets on top of `quickstart`.
+ARMS = {"grpo": (), "algorithm1": ("algorithm1",), "released": ("released",)}
+
+
+def load(module: str) -> ModuleType:
+    """Import a module of ours from beside this file, whatever else on the path has the same name.
+
+    Raises:
+        ImportError: another package of that name was imported before, or has overwritten ours.
+    """
+    for package in PACKAGES:
+        origin = getattr(sys.modules.get(package), "__file__", None)
+        if package in sys.modules and HOME not in Path(origin or "/").resolve().parents:
+            raise ImportError(
+                f"entrocraft needs its own package {package!r}, but another one is imported already, from {origin}. "
+                "Import entrocraft's part first, or rename the other."
+            )
+    sys.path.insert(0, str(HOME))
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in PACKAGES:
+            raise
+        raise ImportError(
+            f"entrocraft's module {error.name!r} is missing from {HOME}: another distribution with a package of that "
+            "name may have overwritten it. Install entrocraft in an environment of its own."
+        ) from error
+    finally:
+        sys.path.remove(str(HOME))
+
+
+def __getattr__(name: str) -> Any:
+    """Return a re-exported object, imported when first asked for, so that `entrocraft --help` answers at once."""
+    if name not in EXPORTS:
+        raise AttributeError(f"module 'entrocraft' has no attribute {name!r}; it has train, {', '.join(EXPORTS)}")
+    module, attribute = EXPORTS[name]
+    return getattr(load(module), attribute) if attribute else load(module)
+
+
+def train(config: "TrainConfig | Mapping[str, Any]", reward: "RewardFunction | None" = None) -> "Result":
+    """Run a training run from Python and return its directory and summary.
+
+    Args:
+        config: a `TrainConfig`, or a mapping of settings as in a YAML file; what is absent has its default.
+        reward: a reward function with TRL's signature; by default what the configuration names.
+
+    Raises:
+        ValueError: a setting, a prompt or a reward that cannot be used.
+        FileNotFoundError: a model or file that is not there.
+        FileExistsError: a run directory that is in use.
+    """
+    if isinstance(config, Mapping):
+        config = load("trainer.config").config_from(config)
+    return load("trainer.train").train(config, reward)
+
+
+def quickstart(arguments: Sequence[str]) -> int:
+    """Run `entrocraft quickstart`: three runs from one base model, their table and their picture."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog="entrocraft quickstart",
+        description="GRPO, GRPO + Algorithm 1 and GRPO + the authors' released variant: same seed, same prompts.",
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="where the runs go")
+    parser.add_argument("--seed", type=int, default=0, help="root seed of all three runs")
+    parser.add_argument("--jobs", type=int, default=min(len(ARMS), os.cpu_count() or 1), help="runs at a time")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace runs that are there already")
+    parser.add_argument("--set", nargs="*", default=[], help="further settings of all runs, as key=value")
+    chosen = parser.parse_args(arguments)
+    shared = [f"--seed={chosen.seed}", f"--overwrite={str(chosen.overwrite).lower()}"]
+    shared += [f"--{setting}" for setting in chosen.set]
+
+    def run_arm(place: int, name: str) -> int:
+        command = [sys.executable, "-m", "entrocraft", "train", "--config", "quickstart"]
+        command += [part for preset in ARMS[name] for part in ("--config", preset)]
+        # The base model is the same for all: one run evaluates it.
+        command += [f"--output={chosen.output / name}", f"--evaluation.at_start={str(place == 0).lower()}", *shared]
+        # tqdm reads its defaults from the environment: each run draws its bar on a line of its own.
+        return subprocess.run(command, env={**os.environ, "TQDM_POSITION": str(place)}, check=False).returncode
+
+    with ThreadPoolExecutor(max(1, chosen.jobs)) as pool:
+        codes = list(pool.map(run_arm, range(len(ARMS)), ARMS))
+    if any(codes):
+        return max(codes)
+    figures = [str(chosen.output / name) for name in ARMS]
+    return load("figures.cli").figures_command(["build", "quickstart", *figures, f"--output={chosen.output}"])
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
+    "quickstart": ("three runs, a table and a picture in minutes", quickstart),
+    "train": (
+        "train a causal language model with entropy control",
+        lambda arguments: load("trainer.cli").train_command(arguments),
+    ),
+    "evaluate": (
+        "evaluate a checkpoint on held-out prompts",
+        lambda arguments: load("trainer.cli").evaluate_command(arguments),
+    ),
+    "pretrain": (
+        "make a testbed's base model from demonstrations",
+        lambda arguments: load("trainer.cli").pretrain_command(arguments),
+    ),
+    "figures": (
+        "draw figures and tables from run directories",
+        lambda arguments: load("figures.cli").figures_command(arguments),
+    ),
+}
+
+
+def usage() -> str:
+    """Return the text of `entrocraft --help`."""
+    lines = [f"  {name:12}{text}" for name, (text, _) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: entrocraft COMMAND [--help] ...", "", "Understand and control policy entropy in RL.", "", *lines, ""]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, or 1 for what the user can mend, 2 for a wrong call, 130 for an interrupt."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(__version__)
+        return 0
+    if given[0] not in COMMANDS:
+        print(f"{usage()}\nentrocraft: no command {given[0]!r}", file=sys.stderr)
+        return 2
+    # A console script does not have the current folder on its path; users name their own functions from there.
+    sys.path.append(os.getcwd())
+    try:
+        return COMMANDS[given[0]][1](given[1:])
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("ENTROCRAFT_TRACEBACK"):
+            raise
+        print(f"\nentrocraft {given[0]}: {error}\n(ENTROCRAFT_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"\nentrocraft {given[0]}: interrupted. {interrupt}", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Per-token statistics of a policy: everything the first-order formulas need of a row of logits."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from entropy_theory.softmax import softmax
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """What the entropy formulas need to know of a context and the token sampled there.
+
+    Args:
+        log_prob: log p_k, `[*batch]`, nats.
+        entropy: H, `[*batch]`, nats.
+        collision: n_2 = sum_i p_i^2, `[*batch]`, the chance that two draws agree.
+        discriminator: S_k = p_k (log p_k + H), `[*batch]`, nats; positive where p_k > exp(-H).
+        mean_discriminator: N = E_p[S] = sum_i p_i^2 (log p_i + H), `[*batch]`, nats.
+    """
+
+    log_prob: Float[Tensor, "*batch"]
+    entropy: Float[Tensor, "*batch"]
+    collision: Float[Tensor, "*batch"]
+    discriminator: Float[Tensor, "*batch"]
+    mean_discriminator: Float[Tensor, "*batch"]
+
+
+def token_statistics(logits: Float[Tensor, "*batch K"], token: Int[Tensor, "*batch"]) -> TokenStatistics:
+    """Return log p_k, H, n_2, S_k and N for the tokens sampled at these contexts.
+
+    A policy-gradient step of size a on token k changes the entropy of its own context by -a (S_k - N) at first order:
+    on-policy its mean is zero, whatever the policy.
+
+    Valid when each row has a finite logit. A masked token (logit -inf) has log_prob -inf and discriminator 0.
+
+    Args:
+        logits: `[*batch, K]`, computed in their own type: pass float32 or float64.
+        token: k, `[*batch]`.
+
+    Source: E4; arXiv 2602.03392, Theorem 3.3 and Corollary 3.4.
+
+    >>> import torch
+    >>> statistics = token_statistics(torch.zeros(4), torch.tensor(2))
+    >>> round(statistics.collision.item(), 4), round(statistics.discriminator.item(), 4)
+    (0.25, 0.0)
+    """
+    policy = softmax(logits)
+    index = token[..., None]
+    return TokenStatistics(
+        log_prob=logits.log_softmax(-1).gather(-1, index)[..., 0],
+        entropy=policy.entropy,
+        collision=policy.mean(policy.probs),
+        discriminator=policy.discriminator.gather(-1, index)[..., 0],
+        mean_discriminator=policy.mean(policy.discriminator),
+    )

@@ -1,0 +1,1 @@
+"""Figures and tables, drawn from what runs left on disk."""

@@ -1,0 +1,76 @@
+"""Tables of runs, as text for the terminal and as Markdown."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from figures.load import LoadedRun
+
+SETTING_NAMES = {"t1": "temperature 1", "paper": "0.6 / 0.95 / 20"}
+
+
+def quickstart_table(runs: Sequence[LoadedRun]) -> pd.DataFrame:
+    """Return one column a run, and one for the base model where a run evaluated it; cells are text.
+
+    Intervals are 95 % bootstrap intervals over the held-out prompts. Entropy's end is a mean over the last steps.
+    """
+    columns: dict[str, dict[str, str]] = {}
+    base = next((run for run in runs if any(row["step"] == 0 for row in run.evaluations)), None)
+    if base is not None:
+        columns["base model"] = evaluation_cells(base.base)
+    for run in runs:
+        columns[run.name] = training_cells(run) | evaluation_cells(run.final)
+    order = list(dict.fromkeys(key for cells in reversed(columns.values()) for key in cells))
+    return pd.DataFrame(columns, index=order).fillna("")
+
+
+def training_cells(run: LoadedRun) -> dict[str, str]:
+    """Return what the steps of a run say of entropy and its prediction."""
+    summary = run.summary
+    end = summary["entropy_end_steps"]
+    return {
+        "entropy at start (nats/token)": number(summary["entropy_start"]),
+        f"entropy at end, mean of {end} steps": number(summary["entropy_end"]),
+        "RMSE to the band's centre (nats/token)": number(summary["band_rmse"]),
+        "steps in the band": share(summary["in_band"]),
+        "rollouts accepted": share(summary["accepted_fraction"]),
+        "R2 of predicted dH (E7, first order)": number(summary["r2_first_order"]),
+        "R2 with second order": number(summary["r2_second_order"]),
+        "sign rule right (tokens)": share(summary["sign_rule_agreement"]),
+    }
+
+
+def evaluation_cells(evaluation: Callable[[str], dict[str, Any] | None]) -> dict[str, str]:
+    """Return the held-out results that `evaluation` gives for each setting."""
+    cells = {}
+    for setting, name in SETTING_NAMES.items():
+        row = evaluation(setting)
+        if row is None:
+            continue
+        for key, estimate in row["estimates"].items():
+            text = f"distinct right of {row['samples']}" if key == "distinct" else key
+            cells[f"{text}, {name}"] = f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    return cells
+
+
+def number(value: float | None) -> str:
+    """Return a number with three decimals, a dash for a missing one."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def share(value: float | None) -> str:
+    """Return a share in percent, a dash for a missing one."""
+    return "-" if value is None else f"{value:.0%}"
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """Return the table in aligned columns."""
+    return table.to_string(justify="left")
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """Return the table as Markdown."""
+    lines = ["| | " + " | ".join(table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,57 @@
+"""The columns of `metrics.jsonl`: name, unit and meaning, in one place. Figures and users read rows by these names."""
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """A column's unit and description."""
+
+    unit: str
+    description: str
+
+
+NATS = "nats/token"
+
+COLUMNS: dict[str, Column] = {
+    "step": Column(
+        "", "index of the step, from 0; all values are of the policy before this step's update unless they say"
+    ),
+    "samples": Column("rollouts", "rollouts drawn so far, this step included"),
+    "tokens": Column("tokens", "completion tokens drawn so far, this step included"),
+    "wall_s": Column("s", "time since the run began or was resumed"),
+    "reward_mean": Column("reward", "mean reward as the reward function gave it, before `reward.convention`"),
+    "entropy": Column(NATS, "mean over all completion tokens, rejected ones too, of softmax(logits / temperature)"),
+    "entropy_t1": Column(NATS, "the same at temperature 1"),
+    "entropy_low": Column(NATS, "lower bound of the band"),
+    "entropy_high": Column(NATS, "upper bound of the band"),
+    "band_indicator": Column("", "m: 1 above the band, -1 below, 0 inside"),
+    "accepted_fraction": Column("share", "rollouts that the filter accepted"),
+    "effective_group_size": Column("rollouts", "accepted rollouts a prompt"),
+    "mixed_groups": Column("share", "prompts whose rewards are not all equal"),
+    "response_length": Column("tokens", "mean completion tokens, the end token included"),
+    "finished_fraction": Column("share", "completions that ended with a stop token"),
+    "rows_computed": Column("rollouts", "rows that the update computed, over all epochs; the others carry no gradient"),
+    "skipped": Column("", "1 where no mini-batch had a row with gradient, so that nothing was updated"),
+    "skipped_mini_batches": Column("", "mini-batches without a row with gradient: no optimiser step was taken"),
+    "loss": Column("", "mean over the optimiser steps taken"),
+    "grad_norm": Column("", "mean over the optimiser steps taken, before clipping"),
+    "lr": Column("", "learning rate"),
+    "kl": Column(NATS, "mean k3 against the initial policy over computed tokens; null without a KL term"),
+    "clip_low_fraction": Column("share", "computed tokens whose gradient the lower clip bound removed"),
+    "clip_high_fraction": Column("share", "computed tokens whose gradient the upper clip bound removed"),
+    "ratio_max": Column("", "largest importance ratio over computed tokens"),
+    "log_prob_gap": Column("nats", "largest difference of sampler and trainer log-probability in the first mini-batch"),
+    "dH_measured": Column(NATS, "entropy after less before this update, on the probe: the same contexts"),
+    "dH_first_order": Column(NATS, "<gradient of H, parameter step> on the probe: E7 with the step actually taken"),
+    "dH_second_order": Column(NATS, "1/2 step' Hessian step on the probe; null unless `theory.second_order`"),
+    "dH_tabular": Column(NATS, "dH_tabular_unit times dH_tabular_scale"),
+    "dH_tabular_unit": Column(NATS, "E4 sum over trained tokens / the loss's denominator, at step size 1"),
+    "dH_tabular_scale": Column("", "factor fitted online on earlier steps; null at the first"),
+    "dH_covariance": Column(NATS, "part of dH_tabular from the batch covariance of advantage and influence"),
+    "dH_drift": Column(NATS, "tabular second-order term of the sampled tokens, times dH_tabular_scale squared"),
+    "sign_rule_agreement": Column("share", "probe tokens with advantage where A times measured change <= 0"),
+    "sign_rule_step": Column("", "1 if mean advantage of trained tokens times dH_measured <= 0; null if the mean is 0"),
+    "time_rollout_s": Column("s", "sampling and scoring"),
+    "time_update_s": Column("s", "forward, backward and optimiser"),
+    "time_theory_s": Column("s", "the probe"),
+}

@@ -1,0 +1,362 @@
+"""The configuration of a run: what every setting means, its unit and where its default comes from.
+
+YAML presets state differences from these defaults, the command line overrides presets, and the resolved result is
+written into the run directory.
+"""
+
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise a ValueError with this message unless the condition holds."""
+    if not holds:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The policy to train.
+
+    Args:
+        path: a folder in Hugging Face format, a hub id, or the name of a shipped model.
+        dtype: type of the weights and of the forward pass; log-probabilities are float32 at least.
+        device: a torch device, or `auto` for the first GPU where there is one.
+        attention: an attention implementation of transformers (`sdpa`, `eager`, `flash_attention_2`), `sdpa_float64`
+            (sampler and trainer agree to the last bit), or `auto`: `sdpa_float64` for float32 on the CPU, else `sdpa`.
+        threads: CPU threads; 1 is often fastest for small models. 0 leaves torch's own choice.
+    """
+
+    path: str = "countdown-0.2m"
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    device: str = "auto"
+    attention: str = "auto"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where prompts come from: a task that draws them, or a file.
+
+    Args:
+        task: name of a task; ignored when `prompts` is given.
+        prompts: a .jsonl file, one prompt a line; its other columns go to the reward function.
+        held_out: a file of the same form for held-out evaluation; with a task, its test split is used.
+        prompt_column: the column that holds the prompt's text.
+    """
+
+    task: str = "countdown"
+    prompts: Path | None = None
+    held_out: Path | None = None
+    prompt_column: str = "prompt"
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """How completions are scored.
+
+    Args:
+        function: `module:function` with TRL's reward signature; null takes the task's own verifier.
+        convention: `as_is`, or `signed`, which maps rewards in [0, 1] to 2 r - 1 before advantages are computed.
+    """
+
+    function: str | None = None
+    convention: Literal["as_is", "signed"] = "as_is"
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How completions are sampled.
+
+    Args:
+        prompts: P, prompts a step.
+        group_size: G, completions a prompt; a step has P x G rollouts.
+        max_new_tokens: tokens after which a completion is cut; 0 takes the task's longest answer.
+        temperature: sampling temperature; the policy that is trained is softmax(logits / temperature).
+        top_p: nucleus truncation; 1 is off.
+        top_k: keep the k likeliest tokens; 0 is off.
+    """
+
+    prompts: int = 32
+    group_size: int = 8
+    max_new_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.prompts >= 1 and self.group_size >= 1 and self.max_new_tokens >= 0,
+            f"rollout.prompts={self.prompts}, group_size={self.group_size} must be at least 1 and "
+            f"max_new_tokens={self.max_new_tokens} at least 0.",
+        )
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """The methods of each stage, by name or `module:name`, and how the batch is used.
+
+    Args:
+        advantage: advantage estimator.
+        advantage_options: its hyper-parameters.
+        filter: rollout filter or controller.
+        filter_options: its hyper-parameters.
+        token_weight: a weight for each token's objective; null for none.
+        token_weight_options: its hyper-parameters.
+        clip: clip rule.
+        clip_options: its hyper-parameters, such as low and high of `ppo`.
+        denominator: `drop` divides by the tokens of accepted rows (the paper), `zero` by those of all rows (its code).
+        kl: coefficient of the k3 KL term against the initial policy; 0 is off.
+        entropy_bonus: coefficient of the entropy bonus; 0 is off.
+        mini_batches: optimiser steps an epoch; prompts are split among them.
+        epochs: passes over a batch of rollouts.
+    """
+
+    advantage: str = "grpo"
+    advantage_options: dict[str, Any] = field(default_factory=dict)
+    filter: str = "none"
+    filter_options: dict[str, Any] = field(default_factory=dict)
+    token_weight: str | None = None
+    token_weight_options: dict[str, Any] = field(default_factory=dict)
+    clip: str = "ppo"
+    clip_options: dict[str, Any] = field(default_factory=dict)
+    denominator: str = "drop"
+    kl: float = 0.0
+    entropy_bonus: float = 0.0
+    mini_batches: int = 4
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        require(
+            self.mini_batches >= 1 and self.epochs >= 1 and self.kl >= 0,
+            f"algorithm.mini_batches={self.mini_batches}, epochs={self.epochs} must be at least 1, kl={self.kl} not "
+            "negative.",
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW.
+
+    Args:
+        learning_rate: constant after the warm-up.
+        warmup: steps of linear warm-up.
+        beta1: decay of the gradient's running mean.
+        beta2: decay of the squared gradient's running mean.
+        eps: added to the root of the second moment.
+        weight_decay: decoupled weight decay.
+        gradient_clip: largest gradient norm.
+        micro_batch_rows: rows of one backward pass; changes memory and speed, not the gradient.
+    """
+
+    learning_rate: float = 1e-4
+    warmup: int = 0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    gradient_clip: float = 1.0
+    micro_batch_rows: int = 64
+
+    def __post_init__(self) -> None:
+        require(
+            self.learning_rate >= 0 and self.gradient_clip > 0 and self.micro_batch_rows >= 1,
+            f"optimizer.learning_rate={self.learning_rate} must not be negative, gradient_clip={self.gradient_clip} "
+            f"must be above 0 and micro_batch_rows={self.micro_batch_rows} at least 1.",
+        )
+
+
+@dataclass(frozen=True)
+class BandConfig:
+    """Where entropy is wanted over the run; also logged for runs without control, so that they can be compared.
+
+    Args:
+        schedule: `constant`, `linear` or `cosine`.
+        start: [low, high] at the beginning.
+        end: [low, high] at the end. The defaults are the paper's general run, (0.6, 0.7) to (0.4, 0.5) nats, in units
+            of its starting centre 0.65.
+        unit: `nats`, or `relative`, in units of the base model's entropy (that of the first batch of rollouts).
+    """
+
+    schedule: str = "linear"
+    start: tuple[float, float] = (0.92, 1.08)
+    end: tuple[float, float] = (0.62, 0.77)
+    unit: Literal["nats", "relative"] = "relative"
+
+
+@dataclass(frozen=True)
+class TheoryConfig:
+    """Predicted against measured entropy change, every step, on a probe of that step's rollouts.
+
+    Args:
+        enabled: turns it all off or on; training is the same either way, to the last bit.
+        probe_rows: rollouts in the probe, redrawn each step.
+        second_order: also compute the second-order term of the parameter step (two more backward passes).
+    """
+
+    enabled: bool = True
+    probe_rows: int = 64
+    second_order: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.probe_rows >= 1, f"theory.probe_rows={self.probe_rows} must be at least 1.")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Held-out evaluation.
+
+    Args:
+        prompts: held-out prompts; 0 turns evaluation off.
+        samples: completions a prompt.
+        settings: sampling settings, of `t1` (temperature 1) and `paper` (0.6, top-p 0.95, top-k 20).
+        every: steps between evaluations on the way; 0 for the end alone.
+        at_start: also evaluate the base model.
+        split: the task's split to use; keep `test` for final numbers, `validation` for choosing checkpoints.
+        seed: draws the held-out prompts; the same prompts for every run that shares it.
+    """
+
+    prompts: int = 256
+    samples: int = 32
+    settings: tuple[str, ...] = ("t1", "paper")
+    every: int = 0
+    at_start: bool = False
+    split: Literal["test", "validation"] = "test"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is saved on the way.
+
+    Args:
+        every: steps between checkpoints; 0 for the end alone. An interrupted run saves one as it stops.
+        keep: how many of the latest to keep; 0 keeps all.
+        rollouts_every: steps between samples of rollouts written to `rollouts/`; 0 for none.
+        rollouts: how many rollouts a sample holds.
+    """
+
+    every: int = 50
+    keep: int = 2
+    rollouts_every: int = 25
+    rollouts: int = 32
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Args:
+        output: the run directory.
+        steps: rollout batches, each followed by one update.
+        seed: root of every random stream.
+        resume: go on from the latest checkpoint in the run directory.
+        overwrite: replace a run that is already in the run directory.
+        model: the policy.
+        data: prompts.
+        reward: scoring.
+        rollout: sampling.
+        algorithm: methods.
+        optimizer: AdamW.
+        band: the entropy schedule.
+        theory: predicted against measured entropy change.
+        evaluation: held-out evaluation.
+        checkpoint: what is saved.
+    """
+
+    output: Path = Path("runs/run")
+    steps: int = 200
+    seed: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    band: BandConfig = field(default_factory=BandConfig)
+    theory: TheoryConfig = field(default_factory=TheoryConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, f"steps={self.steps} must be at least 1.")
+        require(not (self.resume and self.overwrite), "resume and overwrite must not both be set; choose one.")
+        require(
+            self.algorithm.mini_batches <= self.rollout.prompts,
+            f"algorithm.mini_batches={self.algorithm.mini_batches} must not exceed rollout.prompts="
+            f"{self.rollout.prompts}: each mini-batch takes whole groups.",
+        )
+
+
+def config_parser(**kwargs: Any) -> ArgumentParser:
+    """Return the parser that both the command line and `load_config` use."""
+    parser = ArgumentParser(**kwargs)
+    parser.add_argument("--config", action="config", help="a YAML file or a preset's name; later ones override earlier")
+    parser.add_class_arguments(TrainConfig, as_group=False)
+    return parser
+
+
+def with_preset_paths(arguments: Sequence[str]) -> list[str]:
+    """Return command-line arguments with the names of presets after `--config` replaced by their files."""
+    resolved = list(arguments)
+    for index, argument in enumerate(resolved[:-1]):
+        preset = PRESETS / f"{resolved[index + 1]}.yaml"
+        if argument == "--config" and preset.is_file() and not Path(resolved[index + 1]).exists():
+            resolved[index + 1] = str(preset)
+    return resolved
+
+
+def load_config(*arguments: str) -> TrainConfig:
+    """Return the configuration that these command-line arguments describe.
+
+    >>> load_config("--config", "quickstart", "--steps", "3").steps
+    3
+    """
+    parser = config_parser(exit_on_error=False)
+    return as_config(parser, parser.parse_args(with_preset_paths(arguments)))
+
+
+def config_from(settings: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration of a mapping of settings, nested as in a YAML file.
+
+    Raises:
+        ValueError: an unknown setting, or a value that does not fit.
+
+    >>> config_from({"steps": 3, "rollout": {"group_size": 4}}).rollout.group_size
+    4
+    """
+    parser = config_parser(exit_on_error=False)
+    try:
+        return as_config(parser, parser.parse_object(dict(settings)))
+    except ArgumentError as error:
+        raise ValueError(f"config_from(settings) must hold settings of TrainConfig; got {error}") from error
+
+
+def as_config(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
+    """Return the frozen configuration of parsed arguments."""
+    values = parser.instantiate(parsed)
+    return TrainConfig(**{name: value for name, value in values.items() if name in TrainConfig.__dataclass_fields__})
+
+
+def as_yaml(config: TrainConfig) -> str:
+    """Return the resolved configuration as YAML that `--config` reads."""
+    return yaml.safe_dump(plain(asdict(config)), sort_keys=False)
+
+
+def plain(value: Any) -> Any:
+    """Return the value with paths as text and tuples as lists."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,197 @@
+"""Prompts: which rows a step trains on and which are held out, each a pure function of (seed, step)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from trainer.config import TrainConfig
+from trainer.methods.stages import RewardFunction
+from trainer.methods.table import import_object
+from trainer.model import Policy
+from trainer.streams import numpy_stream, python_stream
+from trainer.tasks import TASKS
+
+Row = dict[str, Any]
+
+
+class PromptSource(Protocol):
+    """Where a run's prompts come from; a row holds the prompt's text under "prompt", and columns for the reward."""
+
+    def train_rows(self, step: int, count: int) -> list[Row]:
+        """Return the rows of a step."""
+
+    def held_out_rows(self, count: int) -> list[Row]:
+        """Return rows for evaluation, empty where there are none."""
+
+    def solution(self, row: Row, completion: str, reward: float) -> str | None:
+        """Return what makes a right completion distinct from others, None for a wrong one."""
+
+
+@dataclass(frozen=True)
+class TaskPrompts:
+    """Prompts drawn by a task, without limit.
+
+    Args:
+        task: the task.
+        seed: the run's root seed.
+        split: the split for evaluation.
+        held_out_seed: root seed of the held-out prompts.
+    """
+
+    task: Any
+    seed: int
+    split: str
+    held_out_seed: int
+
+    def train_rows(self, step: int, count: int) -> list[Row]:
+        """Return `count` new training prompts."""
+        generator = python_stream(self.seed, "prompts", step)
+        return [self.task.row("train", generator=generator) for _ in range(count)]
+
+    def held_out_rows(self, count: int) -> list[Row]:
+        """Return `count` different held-out prompts."""
+        generator = python_stream(self.held_out_seed, "held out", self.split)
+        rows: dict[str, Row] = {}
+        while len(rows) < count:
+            row = self.task.row(self.split, generator=generator)
+            rows.setdefault(row["prompt"], row)
+        return list(rows.values())
+
+    def solution(self, row: Row, completion: str, reward: float) -> str | None:
+        """Return the task's canonical form of a right answer."""
+        return self.task.solution(row, completion)
+
+
+@dataclass(frozen=True)
+class FilePrompts:
+    """Prompts from a file, in a new random order each pass.
+
+    Args:
+        rows: training rows.
+        held_out: evaluation rows.
+        seed: the run's root seed.
+    """
+
+    rows: Sequence[Row]
+    held_out: Sequence[Row]
+    seed: int
+
+    def train_rows(self, step: int, count: int) -> list[Row]:
+        """Return the step's rows: consecutive places in an endless sequence of shuffled passes."""
+        size = len(self.rows)
+        places = range(step * count, (step + 1) * count)
+        orders = {turn: self.order(turn) for turn in {place // size for place in places}}
+        return [self.rows[orders[place // size][place % size]] for place in places]
+
+    def order(self, turn: int) -> np.ndarray:
+        """Return the order of the rows in a pass."""
+        return numpy_stream(self.seed, "prompts", turn).permutation(len(self.rows))
+
+    def held_out_rows(self, count: int) -> list[Row]:
+        """Return the first `count` held-out rows."""
+        return list(self.held_out[:count])
+
+    def solution(self, row: Row, completion: str, reward: float) -> str | None:
+        """Return the completion's text if its reward is positive."""
+        return completion.strip() if reward > 0 else None
+
+
+def read_rows(path: Path, column: str) -> list[Row]:
+    """Return the rows of a .jsonl file, the prompt's text under "prompt".
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file without prompts, a line that is no JSON object, or one without the prompt column.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"read_rows({str(path)!r}) must name a .jsonl file; got no such file. Check data.prompts."
+        )
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"read_rows({str(path)!r}) must hold one JSON object a line; line {number}: {error}."
+            ) from error
+        if not isinstance(row, dict) or not isinstance(row.get(column), str):
+            raise ValueError(
+                f"read_rows({str(path)!r}) must have text in column {column!r} of every line; line {number} has none. "
+                "Set data.prompt_column."
+            )
+        rows.append({**row, "prompt": row[column]})
+    if not rows:
+        raise ValueError(
+            f"read_rows({str(path)!r}) must hold at least one prompt; got an empty file. Check data.prompts."
+        )
+    return rows
+
+
+def build_prompts(config: TrainConfig) -> PromptSource:
+    """Return the prompt source that the configuration names."""
+    data = config.data
+    if data.prompts is not None:
+        held_out = read_rows(data.held_out, data.prompt_column) if data.held_out else []
+        return FilePrompts(read_rows(data.prompts, data.prompt_column), held_out, config.seed)
+    return TaskPrompts(build_task(data.task), config.seed, config.evaluation.split, config.evaluation.seed)
+
+
+def build_task(name: str) -> Any:
+    """Return the task of this name.
+
+    Raises:
+        ValueError: no such task.
+    """
+    if name not in TASKS:
+        raise ValueError(f"data.task={name!r} must be one of {sorted(TASKS)}; got another name.")
+    return TASKS[name]()
+
+
+def build_reward(config: TrainConfig) -> RewardFunction:
+    """Return the reward function: the user's, or the task's verifier."""
+    if config.reward.function is not None:
+        return import_object("reward.function", config.reward.function)
+    if config.data.prompts is not None:
+        raise ValueError(
+            "reward.function must name a reward when prompts come from a file; got null. Set it to module:function."
+        )
+    return build_task(config.data.task).reward
+
+
+def max_new_tokens(config: TrainConfig) -> int:
+    """Return the longest completion allowed: the configured number, or the task's longest answer."""
+    if config.rollout.max_new_tokens:
+        return config.rollout.max_new_tokens
+    if config.data.prompts is not None:
+        raise ValueError("rollout.max_new_tokens must be set when prompts come from a file; got 0.")
+    return build_task(config.data.task).max_answer_tokens
+
+
+def encode_prompts(policy: Policy, rows: Sequence[Row], new_tokens: int) -> list[list[int]]:
+    """Return the token ids of each row's prompt.
+
+    Raises:
+        ValueError: an empty prompt, one that leaves no room for its completion in the model's context, or one with
+            words that the tokenizer does not know.
+    """
+    ids = policy.encode([row["prompt"] for row in rows])
+    for row, tokens in zip(rows, ids, strict=True):
+        if policy.tokenizer.unk_token_id is not None and policy.tokenizer.unk_token_id in tokens:
+            raise ValueError(
+                f"encode_prompts(prompt={row['prompt'][:60]!r}) must hold known words alone; got some that "
+                "the tokenizer maps to its unknown token. Take a model whose tokenizer fits the prompts."
+            )
+        if not tokens or len(tokens) + new_tokens > policy.context_length:
+            raise ValueError(
+                f"encode_prompts(prompt={row['prompt'][:60]!r}) must have 1 to {policy.context_length - new_tokens} "
+                f"tokens (context {policy.context_length} less rollout.max_new_tokens {new_tokens}); got {len(tokens)}. "
+                "Shorten the prompt or lower rollout.max_new_tokens."
+            )
+    return ids

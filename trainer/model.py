@@ -1,0 +1,225 @@
+"""Policies: loading, building and saving Hugging Face causal language models (the one file that needs transformers)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+
+SHIPPED = {"countdown-0.2m": Path(__file__).parent / "base_models" / "countdown-0.2m"}
+HASH_FILE = "SHA256SUMS"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A causal language model with its tokenizer.
+
+    Args:
+        model: the network, in evaluation mode: with dropout, ratios of unchanged weights would not be 1.
+        tokenizer: its tokenizer.
+        stop_ids: token ids that end a completion.
+        context_length: the longest sequence the model takes, in tokens.
+    """
+
+    model: Any
+    tokenizer: Any
+    stop_ids: tuple[int, ...]
+    context_length: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.model.parameters()).device
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each prompt, special tokens as the tokenizer adds them."""
+        return [list(ids) for ids in self.tokenizer(list(prompts))["input_ids"]]
+
+    def decode(self, completion_ids: Sequence[Sequence[int]]) -> list[str]:
+        """Return the text of each completion without its end token.
+
+        Other special tokens are kept: what is scored is what was generated.
+        """
+        bare = [ids[:-1] if ids and ids[-1] in self.stop_ids else ids for ids in completion_ids]
+        return self.tokenizer.batch_decode(bare, skip_special_tokens=False)
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer in Hugging Face format."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def sdpa_float64(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled-dot-product attention computed in float64 and rounded to the model's type.
+
+    Decoding one token with a cache and scoring a whole sequence sum attention in different orders. Rounded from
+    float64 the two agree to the last bit, so that the importance ratios of unchanged weights are exactly 1.
+    """
+    if attention_mask is not None and attention_mask.is_floating_point():
+        attention_mask = attention_mask.double()
+    output, weights = transformers.AttentionInterface()["sdpa"](
+        module, query.double(), key.double(), value.double(), attention_mask, **kwargs
+    )
+    return output.to(query.dtype), weights
+
+
+transformers.AttentionInterface.register("sdpa_float64", sdpa_float64)
+transformers.AttentionMaskInterface.register("sdpa_float64", transformers.AttentionMaskInterface()["sdpa"])
+
+
+def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", attention: str = "auto") -> Policy:
+    """Return the policy in a folder, on the hub, or shipped with this package.
+
+    Args:
+        name: a folder with `config.json`, a hub id such as `Qwen/Qwen3-0.6B`, or a shipped model (`countdown-0.2m`).
+        dtype: float32, bfloat16 or float64.
+        device: a torch device, or `auto` for the first GPU where there is one.
+        attention: an attention implementation of transformers, `sdpa_float64`, or `auto`: `sdpa_float64` for float32 on
+            the CPU, where it costs little, and `sdpa` elsewhere.
+
+    Raises:
+        FileNotFoundError: no such folder, and no such model on the hub (or the hub is out of reach).
+        ValueError: a shipped model whose files do not match their hashes.
+    """
+    folder = SHIPPED.get(name, Path(name))
+    if name in SHIPPED:
+        check_hashes(folder)
+    elif not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1):
+        raise FileNotFoundError(
+            f"load_policy(name={name!r}) must name a folder, a hub id (owner/model) or one of {sorted(SHIPPED)}; "
+            "got a folder that does not exist. Check model.path."
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if attention == "auto":
+        attention = "sdpa_float64" if (device, dtype) == ("cpu", "float32") else "sdpa"
+    transformers.utils.logging.disable_progress_bar()
+    source = str(folder) if folder.is_dir() else name
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            source, dtype=DTYPES[dtype], attn_implementation=attention
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"load_policy(name={name!r}) must name a model and tokenizer in Hugging Face format; got: "
+            f"{str(error).splitlines()[0]} Check model.path, or the connection to the hub."
+        ) from error
+    return Policy(model.to(device).eval(), tokenizer, stop_ids(model, tokenizer), context_length(model))
+
+
+def stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return the ids that end a completion: the tokenizer's end token and those of the model's generation config."""
+    configured = model.generation_config.eos_token_id
+    ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
+    if not ids:
+        raise ValueError("load_policy: the model must have an end token; got none. Set eos_token in its tokenizer.")
+    return tuple(sorted(ids))
+
+
+def context_length(model: Any) -> int:
+    """Return the longest sequence the model's configuration allows."""
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def check_hashes(folder: Path) -> None:
+    """Compare every file of a shipped model with its recorded SHA-256."""
+    for line in (folder / HASH_FILE).read_text().splitlines():
+        expected, file = line.split(maxsplit=1)
+        if file_hash(folder / file) != expected:
+            raise ValueError(
+                f"check_hashes({file}) must match the hash recorded in {HASH_FILE}; got another file. "
+                "Reinstall the package, or load the folder by its path if the change is yours."
+            )
+
+
+def write_hashes(folder: Path) -> None:
+    """Record the SHA-256 of every file in the folder."""
+    files = sorted(file for file in folder.iterdir() if file.name != HASH_FILE)
+    (folder / HASH_FILE).write_text("".join(f"{file_hash(file)}  {file.name}\n" for file in files))
+
+
+def file_hash(file: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def word_tokenizer(words: Sequence[str], *, context_length: int) -> transformers.PreTrainedTokenizerFast:
+    """Return a word-level tokenizer: one token a word, words separated by spaces, no token added to prompts.
+
+    Padding is told apart by position everywhere, so the end token serves for it: every token but `<unk>` is learnt.
+    """
+    vocabulary = {word: index for index, word in enumerate(["<eos>", "<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<eos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        model_max_length=context_length,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_qwen3(
+    tokenizer: Any, *, hidden: int, layers: int, heads: int, feed_forward: int, context_length: int, seed: int
+) -> Policy:
+    """Return a randomly initialised Qwen3-architecture policy with tied embeddings, in float32."""
+    config = transformers.Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=hidden // heads,
+        intermediate_size=feed_forward,
+        max_position_embeddings=context_length,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.Qwen3ForCausalLM(config)
+    return Policy(model.eval(), tokenizer, (tokenizer.eos_token_id,), context_length)
+
+
+def completion_logits(
+    model: nn.Module, tokens: Tensor, attention: Tensor, completion_length: int, temperature: float
+) -> Tensor:
+    """Return the float32 logits that predict the last `completion_length` tokens, divided by the temperature.
+
+    Args:
+        model: the policy's network.
+        tokens: `[B, L]` token ids, prompts padded on the left, completions on the right.
+        attention: `[B, L]`, True on real tokens; positions are counted over these, never by token value.
+        completion_length: T, the length of the completion block at the end of `tokens`.
+        temperature: the sampling temperature.
+
+    Returns:
+        `[B, T, V]`, float32 (float64 for a float64 model): log-probabilities in bf16 would bias importance ratios.
+    """
+    output = model(
+        input_ids=tokens[:, :-1],
+        attention_mask=attention[:, :-1].long(),
+        position_ids=positions(attention)[:, :-1],
+        logits_to_keep=completion_length,
+        use_cache=False,
+    )
+    logits = output.logits
+    return (logits if logits.dtype == torch.float64 else logits.float()) / temperature
+
+
+def positions(attention: Tensor) -> Tensor:
+    """Return the position of each token, counted over real tokens only: `[B, L]` from a `[B, L]` mask."""
+    return (attention.long().cumsum(-1) - 1).clamp(min=0)

@@ -1,0 +1,222 @@
+"""Theory in the loop: predicted against measured entropy change on fixed contexts, step by step.
+
+The probe is a subset of the step's own rollouts: the same contexts before and after the update. Nothing here touches
+the gradients, the optimiser or a random stream of the training, so training is the same with and without it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from entropy_theory import entropy
+from entropy_theory.network import directional_change, second_directional_change
+from trainer.methods.stages import Filtered
+from trainer.model import completion_logits
+from trainer.rollout import Rollouts
+from trainer.step import Update
+
+# Share of the parameter step at which the gradients of the second-order term are taken: large enough that float32
+# rounding of a gradient (about 1e-6) does not matter, small enough that the fourth order (epsilon^2) does not.
+EPSILON = 0.1
+
+
+@dataclass(frozen=True)
+class Change:
+    """The entropy change of one update on the probe's contexts, in nats per token.
+
+    Args:
+        measured: mean entropy after less mean entropy before.
+        first_order: <gradient of H, parameter step>, the step being what the whole update did.
+        second_order: 1/2 step' (Hessian of H) step; None where it was not asked for.
+        per_token: measured change at each token, `[n, T]`.
+    """
+
+    measured: float
+    first_order: float
+    second_order: float | None
+    per_token: Tensor
+
+
+class Probe:
+    """Remembers the weights, entropies and the gradient of entropy before an update, and compares after it.
+
+    Args:
+        model: the network.
+        rollouts: the probe's rows.
+        temperature: the sampling temperature.
+        micro_batch_rows: rows of one pass.
+    """
+
+    def __init__(self, model: nn.Module, rollouts: Rollouts, temperature: float, micro_batch_rows: int) -> None:
+        self.model, self.rollouts = model, rollouts
+        self.temperature, self.micro_batch_rows = temperature, micro_batch_rows
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.before = [parameter.detach().clone() for parameter in self.parameters]
+        self.gradient, self.entropies = self.entropy_gradient()
+
+    def after(self, second_order: bool) -> Change:
+        """Return the change since the probe was made; weights are left as they are, to the last bit."""
+        with torch.no_grad():
+            changes = torch.cat([self.entropies_of(rows) for rows in self.chunks()]) - self.entropies
+            step = [now - then for now, then in zip(self.parameters, self.before, strict=True)]
+        return Change(
+            measured=self.rollouts.mean(changes),
+            first_order=directional_change(self.gradient, step),
+            second_order=self.second_order(step) if second_order else None,
+            per_token=changes,
+        )
+
+    def second_order(self, step: list[Tensor]) -> float:
+        """Return the second-order term of the step from the weights before it."""
+        return second_directional_change(
+            self.gradient_at(EPSILON, step), self.gradient_at(-EPSILON, step), step, EPSILON
+        )
+
+    def gradient_at(self, epsilon: float, step: list[Tensor]) -> list[Tensor]:
+        """Return the gradient of entropy at the weights before the update plus `epsilon` times the step."""
+        moved = [then + epsilon * v for then, v in zip(self.before, step, strict=True)]
+        with parameters_set_to(self.parameters, moved):
+            return self.entropy_gradient()[0]
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield row indices, one micro-batch at a time."""
+        yield from torch.arange(len(self.rollouts.mask), device=self.rollouts.mask.device).split(self.micro_batch_rows)
+
+    def entropies_of(self, rows: Tensor) -> Tensor:
+        """Return the entropy `[n, T]` at each token of these rows, 0 outside the mask, as wide as the whole probe."""
+        length = self.rollouts.mask.shape[1]
+        logits = completion_logits(
+            self.model, self.rollouts.tokens[rows], self.rollouts.attention[rows], length, self.temperature
+        )
+        return entropy(logits).masked_fill(~self.rollouts.mask[rows], 0.0)
+
+    def entropy_gradient(self) -> tuple[list[Tensor], Tensor]:
+        """Return the gradient of the probe's mean entropy in the parameters, and the entropies `[n, T]`."""
+        tokens = int(self.rollouts.mask.sum())
+        gradient = [torch.zeros_like(parameter) for parameter in self.parameters]
+        entropies = []
+        for rows in self.chunks():
+            values = self.entropies_of(rows)
+            parts = torch.autograd.grad(values.sum() / tokens, self.parameters, allow_unused=True)
+            for total, part in zip(gradient, parts, strict=True):
+                if part is not None:
+                    total += part
+            entropies.append(values.detach())
+        return gradient, torch.cat(entropies)
+
+
+@contextmanager
+def parameters_set_to(parameters: list[nn.Parameter], values: list[Tensor]) -> Iterator[None]:
+    """Give the parameters other values for a while, and the old ones back bit for bit."""
+    kept = [parameter.detach().clone() for parameter in parameters]
+    try:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, values, strict=True):
+                parameter.copy_(value)
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)
+
+
+@dataclass(frozen=True)
+class TabularTerms:
+    """What the tabular formulas predict for the trained tokens at step size 1, in nats per token.
+
+    Args:
+        unit: the E4 sum, sum over tokens of A (N - S_k) over the loss's denominator.
+        covariance: its part from the batch's covariance of advantage and influence.
+        curvature: the second-order sum, of A^2 (e_k - p)' (Hessian of H) (e_k - p) / 2.
+    """
+
+    unit: float
+    covariance: float
+    curvature: float
+
+
+def tabular_terms(rollouts: Rollouts, filtered: Filtered, update: Update) -> TabularTerms:
+    """Return the tabular prediction for a step of size 1: what the update would do if every context owned its logits.
+
+    unit = sum_t A_t (N_t - S_t) / denominator. Its covariance part is Cov(A, N - S) over the accepted tokens; the rest,
+    mean(A) mean(N - S), is sampling noise with expectation zero on-policy (X2).
+
+    Valid for one pass over the rollouts, at ratios of 1: clipping and reuse are not in it.
+
+    Source: E4 and X1; arXiv 2602.03392, Theorem 3.3.
+    """
+    weights = filtered.weights.flatten().double().to(rollouts.mask.device)
+    counted = rollouts.mask * ((weights > 0) & (update.tokens_per_row > 0))[:, None]
+    if not counted.any():
+        return TabularTerms(0.0, 0.0, 0.0)
+    row_advantage = weights * filtered.advantages.flatten().double().to(rollouts.mask.device)
+    scale = 1 / update.tokens_per_row.double().clamp(min=1)
+    share = counted * scale[:, None]
+    advantage = row_advantage[:, None].expand(rollouts.mask.shape)
+    influence = rollouts.influence.double()
+    unit = float((share * advantage * influence).sum())
+    noise = (share * advantage).sum() * (share * influence).sum() / share.sum()
+    return TabularTerms(
+        unit=unit,
+        covariance=unit - float(noise),
+        curvature=float((share * advantage.square() * rollouts.curvature.double()).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class OnlineScale:
+    """The factor between the tabular prediction at step size 1 and the measured change, fitted as the run goes.
+
+    Least squares through the origin with forgetting; a step's scale uses earlier steps alone, so its prediction is one.
+
+    Args:
+        cross: discounted sum of predicted times measured.
+        square: discounted sum of predicted squared.
+        forgetting: discount a step; 0.95 remembers about 20 steps.
+    """
+
+    cross: float = 0.0
+    square: float = 0.0
+    forgetting: float = 0.95
+
+    @property
+    def value(self) -> float | None:
+        """The scale, None before anything was seen.
+
+        >>> OnlineScale().learn(predicted=2.0, measured=1.0).value
+        0.5
+        """
+        return self.cross / self.square if self.square > 0 else None
+
+    def learn(self, *, predicted: float, measured: float) -> "OnlineScale":
+        """Return the scale with one more step seen."""
+        return OnlineScale(
+            self.forgetting * self.cross + predicted * measured,
+            self.forgetting * self.square + predicted**2,
+            self.forgetting,
+        )
+
+
+def sign_rule_agreement(advantages: Tensor, changes: Tensor, mask: Tensor) -> float | None:
+    """Return the share of tokens with A * Delta H <= 0, the paper's sign rule with measured changes.
+
+    Args:
+        advantages: `[n]`, one value a row, as used by the update; rows with 0 are left out.
+        changes: `[n, T]`, measured entropy change at each token's own context, nats.
+        mask: `[n, T]`.
+
+    Returns:
+        A share in [0, 1]; None where no token has an advantage.
+
+    Source: arXiv 2604.26326, Theorem 1.
+
+    >>> sign_rule_agreement(torch.tensor([1.0]), torch.tensor([[-0.1, 0.2]]), torch.ones(1, 2).bool())
+    0.5
+    """
+    counted = mask & (advantages != 0)[:, None]
+    if not counted.any():
+        return None
+    return float((advantages[:, None] * changes <= 0)[counted].double().mean())

@@ -1,0 +1,79 @@
+"""Rollouts: the completions of one step and everything recorded while they were sampled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """A batch of completions in one block: prompts padded on the left, completions on the right.
+
+    Row b belongs to group b // G. Recorded statistics are those of the sampling policy's softmax(logits / temperature)
+    before top-p and top-k truncation, 0 outside the mask, in nats.
+
+    Args:
+        tokens: `[B, L]`; the last T columns are the completion.
+        attention: `[B, L]`, True on real tokens.
+        mask: `[B, T]`, True on completion tokens, the end token included.
+        log_prob: log-probability of each sampled token.
+        entropy: entropy at each sampled token.
+        entropy_t1: the same at temperature 1.
+        influence: N - S_k, the entropy change of the token's own context per unit of step on it, first order.
+        curvature: its second-order term per unit of step squared.
+        finished: `[B]`, True where the completion ended with a stop token.
+        group_size: G.
+    """
+
+    tokens: Int[Tensor, "B L"]
+    attention: Bool[Tensor, "B L"]
+    mask: Bool[Tensor, "B T"]
+    log_prob: Float[Tensor, "B T"]
+    entropy: Float[Tensor, "B T"]
+    entropy_t1: Float[Tensor, "B T"]
+    influence: Float[Tensor, "B T"]
+    curvature: Float[Tensor, "B T"]
+    finished: Bool[Tensor, " B"]
+    group_size: int
+
+    @property
+    def lengths(self) -> Int[Tensor, " B"]:
+        """Completion tokens of each row, the end token included."""
+        return self.mask.sum(1)
+
+    @property
+    def completion_ids(self) -> Int[Tensor, "B T"]:
+        """The completion block of the tokens, padding included."""
+        return self.tokens[:, -self.mask.shape[1] :]
+
+    def completions(self) -> list[list[int]]:
+        """Return each row's completion ids, the end token included."""
+        return [ids[:length] for ids, length in zip(self.completion_ids.tolist(), self.lengths.tolist(), strict=True)]
+
+    def mean(self, values: Float[Tensor, "B T"]) -> float:
+        """Return the mean of `values` over all completion tokens of the batch."""
+        return float(values.double()[self.mask].mean())
+
+    def rows(self, index: Int[Tensor, " n"]) -> "Rollouts":
+        """Return the rows of this index, with padding columns that none of them needs cut off."""
+        picked = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name != "group_size"}
+        longest = int(picked["mask"].sum(1).max())
+        spare = picked["mask"].shape[1] - longest
+        first = int(picked["attention"].int().argmax(1).min())
+        end = picked["tokens"].shape[1] - spare
+        for name in ("tokens", "attention"):
+            picked[name] = picked[name][:, first:end]
+        for name in ("mask", "log_prob", "entropy", "entropy_t1", "influence", "curvature"):
+            picked[name] = picked[name][:, :longest]
+        return replace(self, **picked)
+
+
+def pad_left(ids: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return `(tokens [P, L], attention [P, L])`; the filler is token 0 and is told apart by position alone."""
+    longest = max(map(len, ids))
+    tokens = torch.tensor([[0] * (longest - len(row)) + list(row) for row in ids], device=device)
+    attention = torch.tensor([[False] * (longest - len(row)) + [True] * len(row) for row in ids], device=device)
+    return tokens, attention

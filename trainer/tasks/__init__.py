@@ -1,0 +1,7 @@
+"""Task plug-ins: where prompts come from and how answers are judged. A new task is one file and one row here."""
+
+from trainer.tasks.countdown import Countdown
+
+TASKS = {"countdown": Countdown}
+
+__all__ = ["TASKS", "Countdown"]

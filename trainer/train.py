@@ -1,0 +1,325 @@
+"""The training loop. Read this first: it names every stage of a step, in order, and holds no maths.
+
+A step samples P prompts x G completions, scores them, lets the filter decide which of them the update may use, updates
+the policy, and compares what happened to its entropy with what theory predicts.
+"""
+
+import copy
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from trainer.algorithm import Algorithm, band_at, build_algorithm, build_schedule
+from trainer.checkpoint import RunState, checkpoints, load_state, save_checkpoint
+from trainer.config import TrainConfig
+from trainer.data import PromptSource, Row, build_prompts, build_reward, encode_prompts, max_new_tokens
+from trainer.evaluate import Evaluation, evaluate_settings
+from trainer.interrupt import Interrupt
+from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
+from trainer.metrics import describe, step_row
+from trainer.model import Policy, load_policy
+from trainer.probe import Change, Probe, TabularTerms, tabular_terms
+from trainer.rewards import score, signed
+from trainer.rollout import Rollouts
+from trainer.run_directory import RunDirectory
+from trainer.sampling import Sampling, sample
+from trainer.step import Updater
+from trainer.streams import TokenUniforms, numpy_stream, stream_seed
+from trainer.summary import summarise
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its directory, and what `summary.json` holds."""
+
+    path: Path
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step gathers before its update."""
+
+    rows: list[Row]
+    texts: list[str]
+    rollouts: Rollouts
+    rewards: torch.Tensor
+    groups: Groups
+    filtered: Filtered
+
+
+def train(config: TrainConfig, reward: RewardFunction | None = None) -> Result:
+    """Run, or resume, a training run and return its directory and summary.
+
+    Args:
+        config: the run.
+        reward: scores completions; by default what the configuration names.
+
+    Raises:
+        ValueError: a setting, a prompt or a reward that cannot be used; the message says which.
+        FileNotFoundError: a model or file that is not there.
+        FileExistsError: a run directory that is in use.
+        KeyboardInterrupt: after an interrupted run has saved a checkpoint.
+    """
+    run = Run(config, reward)
+    try:
+        with Interrupt() as interrupt:
+            run.loop(interrupt)
+        return run.finish()
+    finally:
+        run.directory.close()
+
+
+class Run:
+    """The parts of a run, and its loop."""
+
+    def __init__(self, config: TrainConfig, reward: RewardFunction | None) -> None:
+        if config.model.threads:
+            torch.set_num_threads(config.model.threads)
+        # Everything that can be refused is looked at before the run directory is touched.
+        self.config = config
+        self.algorithm: Algorithm = build_algorithm(config)
+        self.schedule: Schedule = build_schedule(config)
+        self.prompts: PromptSource = build_prompts(config)
+        self.reward: RewardFunction = reward or build_reward(config)
+        self.new_tokens = max_new_tokens(config)
+        self.sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
+        self.policy = self.load(config.model.path)
+        encode_prompts(self.policy, self.prompts.train_rows(0, config.rollout.prompts), self.new_tokens)
+        self.reference = frozen_copy(self.policy) if config.algorithm.kl else None
+        self.directory = RunDirectory(config)
+        self.began = time.perf_counter()
+        self.state = RunState(controller=dict(self.algorithm.controller.start()))
+        saved = checkpoints(self.directory.path / "checkpoints") if config.resume else []
+        if saved:
+            self.policy = self.load(str(saved[-1]))
+        self.optimizer = build_optimizer(self.policy, config)
+        if saved:
+            self.state = load_state(saved[-1], self.optimizer, self.policy.device)
+        if config.resume:
+            self.directory.forget_after(self.state.step)
+        self.updater = build_updater(config, self.algorithm, self.policy, self.reference, self.optimizer)
+
+    def load(self, path: str) -> Policy:
+        """Return the policy at a path, as the configuration wants it."""
+        model = self.config.model
+        return load_policy(path, dtype=model.dtype, device=model.device, attention=model.attention)
+
+    def loop(self, interrupt: Interrupt) -> None:
+        """Take the remaining steps."""
+        config = self.config
+        if config.evaluation.at_start and self.state.step == 0:
+            self.evaluate()
+        progress = tqdm(
+            range(self.state.step, config.steps),
+            desc=config.output.name,
+            initial=self.state.step,
+            total=config.steps,
+            unit="step",
+            mininterval=0.2 if sys.stderr.isatty() else 10,
+        )
+        for step in progress:
+            progress.set_postfix_str(describe(self.step(step)))
+            done = step + 1
+            last = done == config.steps
+            if config.evaluation.every and done % config.evaluation.every == 0 and not last:
+                self.evaluate()
+            if last or interrupt.asked or (config.checkpoint.every and done % config.checkpoint.every == 0):
+                self.save()
+            if interrupt.asked and not last:
+                progress.close()
+                raise KeyboardInterrupt(
+                    f"stopped after step {done}, saved. Go on with: entrocraft train --config "
+                    f"'{config.output / 'config.yaml'}' --resume true"
+                )
+
+    def step(self, step: int) -> dict[str, Any]:
+        """Take one step and return its row of metrics."""
+        started = time.perf_counter()
+        batch = self.gather(step)
+        sampled = time.perf_counter()
+        probe = self.make_probe(step, batch) if self.config.theory.enabled else None
+        probed = time.perf_counter()
+        rate = set_learning_rate(self.optimizer, self.config, step)
+        update = self.updater(batch.rollouts, batch.filtered)
+        updated = time.perf_counter()
+        change = probe[1].after(self.config.theory.second_order) if probe else None
+        tabular = tabular_terms(batch.rollouts, batch.filtered, update) if probe else None
+        compared = time.perf_counter()
+        times = {
+            "wall_s": compared - self.began,
+            "time_rollout_s": sampled - started,
+            "time_update_s": updated - probed,
+            "time_theory_s": (probed - sampled) + (compared - updated),
+        }
+        row = step_row(
+            state=self.state,
+            rollouts=batch.rollouts,
+            raw_rewards=batch.rewards,
+            groups=batch.groups,
+            filtered=batch.filtered,
+            update=update,
+            change=change,
+            tabular=tabular,
+            probe_rows=probe[0] if probe else None,
+            lr=rate,
+            times=times,
+        )
+        self.directory.log(row)
+        self.write_rollouts(step, batch)
+        self.state = self.advance(batch, row, change, tabular)
+        return row
+
+    def gather(self, step: int) -> Batch:
+        """Sample, score, and decide which rollouts the update may use."""
+        config = self.config
+        rows = self.prompts.train_rows(step, config.rollout.prompts)
+        rollouts = sample(
+            self.policy,
+            encode_prompts(self.policy, rows, self.new_tokens),
+            config.rollout.group_size,
+            self.new_tokens,
+            self.sampling,
+            generator=TokenUniforms(stream_seed(config.seed, "rollout", step)),
+            statistics=config.theory.enabled,
+        )
+        texts = self.policy.decode(rollouts.completions())
+        raw = score(self.reward, rows, texts, rollouts.completions())
+        rewards = signed(raw) if config.reward.convention == "signed" else raw
+        entropy = rollouts.mean(rollouts.entropy)
+        if self.state.unit is None:
+            self.state = replace(self.state, unit=entropy if config.band.unit == "relative" else 1.0)
+        groups = Groups(rewards, self.algorithm.advantage(rewards), entropy, self.band(step), step)
+        filtered = self.algorithm.controller.decide(self.state.controller, groups)
+        return Batch(rows, texts, rollouts, raw, groups, filtered)
+
+    def band(self, step: int) -> Band:
+        """Return the band of a step, in nats."""
+        assert self.state.unit is not None
+        return band_at(self.schedule, step, self.config.steps, self.state.unit)
+
+    def make_probe(self, step: int, batch: Batch) -> tuple[torch.Tensor, Probe]:
+        """Return the rows of this step's probe and the probe, before the update."""
+        count = len(batch.texts)
+        generator = numpy_stream(self.config.seed, "probe", step)
+        chosen = generator.choice(count, min(self.config.theory.probe_rows, count), replace=False)
+        rows = torch.from_numpy(chosen).sort().values.to(self.policy.device)
+        rollouts = batch.rollouts.rows(rows)
+        micro = self.config.optimizer.micro_batch_rows
+        return rows, Probe(self.policy.model, rollouts, self.config.rollout.temperature, micro)
+
+    def advance(
+        self, batch: Batch, row: Mapping[str, Any], change: Change | None, tabular: TabularTerms | None
+    ) -> RunState:
+        """Return the state after the step; the controller and the tabular scale have learnt from it."""
+        observation = Observation(
+            step=row["step"],
+            entropy=batch.groups.entropy,
+            band=batch.groups.band,
+            measured_change=change.measured if change else None,
+            predicted_change=change.first_order if change else None,
+        )
+        controller, _ = self.algorithm.controller.step(self.state.controller, observation)
+        scale = self.state.scale
+        if change and tabular and not row["skipped"]:
+            scale = scale.learn(predicted=tabular.unit, measured=change.measured)
+        return replace(
+            self.state,
+            step=row["step"] + 1,
+            samples=row["samples"],
+            tokens=row["tokens"],
+            controller=controller,
+            scale=scale,
+        )
+
+    def write_rollouts(self, step: int, batch: Batch) -> None:
+        """Write a sample of this step's rollouts if it is time."""
+        every = self.config.checkpoint.rollouts_every
+        if not every or step % every:
+            return
+        weights, advantages = batch.filtered.weights.flatten(), batch.filtered.advantages.flatten()
+        rewards, size = batch.rewards.flatten(), batch.rollouts.group_size
+        self.directory.log_rollouts(
+            step,
+            (
+                {
+                    "prompt": batch.rows[index // size]["prompt"],
+                    "completion": batch.texts[index],
+                    "reward": float(rewards[index]),
+                    "advantage": float(advantages[index]),
+                    "weight": float(weights[index]),
+                }
+                for index in range(min(self.config.checkpoint.rollouts, len(batch.texts)))
+            ),
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        folder = self.directory.path / "checkpoints"
+        save_checkpoint(folder, self.policy, self.optimizer, self.state, self.config.checkpoint.keep)
+
+    def evaluate(self) -> list[Evaluation]:
+        """Evaluate the policy as it is, in every setting, and log the results."""
+        results = evaluate_settings(self.policy, self.prompts, self.reward, self.config)
+        for result in results:
+            self.directory.log_evaluation(self.state.step, result)
+        return results
+
+    def finish(self) -> Result:
+        """Evaluate the final policy and write the summary."""
+        evaluations = {result.setting: asdict(result)["estimates"] for result in self.evaluate()}
+        summary = {**summarise(self.directory.rows()), "evaluations": evaluations}
+        self.directory.write_summary(summary)
+        return Result(self.directory.path, summary)
+
+
+def frozen_copy(policy: Policy) -> torch.nn.Module:
+    """Return the reference policy: the initial weights, without gradient."""
+    return copy.deepcopy(policy.model).requires_grad_(False)
+
+
+def build_optimizer(policy: Policy, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW over the trainable parameters."""
+    chosen = config.optimizer
+    return torch.optim.AdamW(
+        [parameter for parameter in policy.model.parameters() if parameter.requires_grad],
+        lr=chosen.learning_rate,
+        betas=(chosen.beta1, chosen.beta2),
+        eps=chosen.eps,
+        weight_decay=chosen.weight_decay,
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> float:
+    """Set and return the step's learning rate: a linear warm-up, then constant."""
+    warm = min(1.0, (step + 1) / config.optimizer.warmup) if config.optimizer.warmup else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = config.optimizer.learning_rate * warm
+    return config.optimizer.learning_rate * warm
+
+
+def build_updater(
+    config: TrainConfig,
+    algorithm: Algorithm,
+    policy: Policy,
+    reference: torch.nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+) -> Updater:
+    """Return the updater with the configuration's sizes."""
+    return Updater(
+        model=policy.model,
+        reference=reference,
+        optimizer=optimizer,
+        algorithm=algorithm,
+        temperature=config.rollout.temperature,
+        mini_batches=config.algorithm.mini_batches,
+        epochs=config.algorithm.epochs,
+        micro_batch_rows=config.optimizer.micro_batch_rows,
+        gradient_clip=config.optimizer.gradient_clip,
+    )
