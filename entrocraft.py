@@ -29,7 +29,7 @@ EXPORTS = {
     "stages": ("trainer.methods.stages", None),
     "methods": ("trainer.methods.table", None),
     "TrainConfig": ("trainer.config", "TrainConfig"),
-    "load_config": ("trainer.config", "load_config"),
+    "load_config": ("trainer.parsing", "load_config"),
 }
 # The quickstart's runs: a name, and the presets on top of `quickstart`.
 ARMS = {"grpo": (), "algorithm1": ("algorithm1",), "released": ("released",)}
@@ -83,7 +83,7 @@ def train(config: "TrainConfig | Mapping[str, Any]", reward: "RewardFunction | N
         FileExistsError: a run directory that is in use.
     """
     if isinstance(config, Mapping):
-        config = load("trainer.config").config_from(config)
+        config = load("trainer.parsing").config_from(config)
     return load("trainer.train").train(config, reward)
 
 

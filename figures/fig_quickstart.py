@@ -70,8 +70,7 @@ def draw_prediction(axes: Axes, runs: Sequence[LoadedRun]) -> None:
         axes.plot(x, y, look.marker, color=look.color, ms=3, alpha=0.5, mew=0, ls="none", label=text)
     axes.plot([-largest, largest], [-largest, largest], color=INK, lw=1)
     axes.annotate("identity", (0.62 * largest, 0.72 * largest), ha="right", color=INK, fontsize=10)
-    axes.legend(loc="upper left", handletextpad=0.1, markerscale=2, borderaxespad=0)
-    axes.set_ylim(-1.05 * largest, 1.9 * largest)
+    axes.legend(loc="lower right", handletextpad=0.1, markerscale=2, borderaxespad=0)
     label(
         axes,
         "Entropy change of a step",
@@ -86,7 +85,7 @@ def draw_accepted(axes: Axes, runs: Sequence[LoadedRun]) -> None:
         look = line_of(index)
         axes.plot(run.metrics.step, PERCENT * smooth(run.metrics.accepted_fraction), color=look.color, ls=look.dash)
     axes.set_ylim(0, 105)
-    label(axes, "Accepted rollouts (mean of 10 steps)", "step", "accepted (% of rollouts)")
+    label(axes, "Accepted rollouts, mean of 10 steps", "step", "accepted (% of rollouts)")
 
 
 def draw_reward(axes: Axes, runs: Sequence[LoadedRun]) -> None:

@@ -15,7 +15,7 @@ BAND = "#BBBBBB"
 
 SETTINGS: Any = {
     "font.size": 11,
-    "axes.titlesize": 12,
+    "axes.titlesize": 11.5,
     "axes.titlelocation": "left",
     "axes.labelsize": 11,
     "axes.spines.top": False,

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from jsonargparse import ArgumentParser
 
-from trainer.config import as_config, config_parser, with_preset_paths
 from trainer.evaluate import evaluate_checkpoint
+from trainer.parsing import as_config, config_parser, with_preset_paths
 from trainer.pretrain import PretrainConfig, pretrain
 from trainer.train import train
 

@@ -1,19 +1,8 @@
-"""The configuration of a run: what every setting means, its unit and where its default comes from.
+"""The configuration of a run: what every setting means, its unit and where its default comes from."""
 
-YAML presets state differences from these defaults, the command line overrides presets, and the resolved result is
-written into the run directory.
-"""
-
-from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-import yaml
-from jsonargparse import ArgumentParser, Namespace
-
-PRESETS = Path(__file__).parent / "presets"
 
 
 def require(holds: bool, message: str) -> None:
@@ -32,6 +21,9 @@ class ModelConfig:
         device: a torch device, or `auto` for the first GPU where there is one.
         attention: an attention implementation of transformers (`sdpa`, `eager`, `flash_attention_2`), `sdpa_float64`
             (sampler and trainer agree to the last bit), or `auto`: `sdpa_float64` for float32 on the CPU, else `sdpa`.
+        lora_rank: train low-rank adapters of this rank on all linear layers instead of the weights (extra `lora`); 0 is
+            off. Checkpoints then hold the adapter in peft's format.
+        lora_alpha: the adapters' scale times their rank.
         threads: CPU threads; 1 is often fastest for small models. 0 leaves torch's own choice.
     """
 
@@ -39,6 +31,8 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     device: str = "auto"
     attention: str = "auto"
+    lora_rank: int = 0
+    lora_alpha: float = 32.0
     threads: int = 1
 
 
@@ -48,14 +42,15 @@ class DataConfig:
 
     Args:
         task: name of a task; ignored when `prompts` is given.
-        prompts: a .jsonl file, one prompt a line; its other columns go to the reward function.
-        held_out: a file of the same form for held-out evaluation; with a task, its test split is used.
+        prompts: a .jsonl file, one prompt a line; or, with the extra `data`, a .parquet or .csv file, or a hub data
+            set as owner/name or owner/name:split. Other columns go to the reward function.
+        held_out: the same for held-out evaluation; with a task, its test split is used.
         prompt_column: the column that holds the prompt's text.
     """
 
     task: str = "countdown"
-    prompts: Path | None = None
-    held_out: Path | None = None
+    prompts: str | None = None
+    held_out: str | None = None
     prompt_column: str = "prompt"
 
 
@@ -260,6 +255,7 @@ class TrainConfig:
         seed: root of every random stream.
         resume: go on from the latest checkpoint in the run directory.
         overwrite: replace a run that is already in the run directory.
+        wandb: also log to this Weights & Biases project (extra `wandb`).
         model: the policy.
         data: prompts.
         reward: scoring.
@@ -277,6 +273,7 @@ class TrainConfig:
     seed: int = 0
     resume: bool = False
     overwrite: bool = False
+    wandb: str | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
@@ -296,67 +293,3 @@ class TrainConfig:
             f"algorithm.mini_batches={self.algorithm.mini_batches} must not exceed rollout.prompts="
             f"{self.rollout.prompts}: each mini-batch takes whole groups.",
         )
-
-
-def config_parser(**kwargs: Any) -> ArgumentParser:
-    """Return the parser that both the command line and `load_config` use."""
-    parser = ArgumentParser(**kwargs)
-    parser.add_argument("--config", action="config", help="a YAML file or a preset's name; later ones override earlier")
-    parser.add_class_arguments(TrainConfig, as_group=False)
-    return parser
-
-
-def with_preset_paths(arguments: Sequence[str]) -> list[str]:
-    """Return command-line arguments with the names of presets after `--config` replaced by their files."""
-    resolved = list(arguments)
-    for index, argument in enumerate(resolved[:-1]):
-        preset = PRESETS / f"{resolved[index + 1]}.yaml"
-        if argument == "--config" and preset.is_file() and not Path(resolved[index + 1]).exists():
-            resolved[index + 1] = str(preset)
-    return resolved
-
-
-def load_config(*arguments: str) -> TrainConfig:
-    """Return the configuration that these command-line arguments describe.
-
-    >>> load_config("--config", "quickstart", "--steps", "3").steps
-    3
-    """
-    parser = config_parser(exit_on_error=False)
-    return as_config(parser, parser.parse_args(with_preset_paths(arguments)))
-
-
-def config_from(settings: Mapping[str, Any]) -> TrainConfig:
-    """Return the configuration of a mapping of settings, nested as in a YAML file.
-
-    Raises:
-        ValueError: an unknown setting, or a value that does not fit.
-
-    >>> config_from({"steps": 3, "rollout": {"group_size": 4}}).rollout.group_size
-    4
-    """
-    parser = config_parser(exit_on_error=False)
-    try:
-        return as_config(parser, parser.parse_object(dict(settings)))
-    except ArgumentError as error:
-        raise ValueError(f"config_from(settings) must hold settings of TrainConfig; got {error}") from error
-
-
-def as_config(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
-    """Return the frozen configuration of parsed arguments."""
-    values = parser.instantiate(parsed)
-    return TrainConfig(**{name: value for name, value in values.items() if name in TrainConfig.__dataclass_fields__})
-
-
-def as_yaml(config: TrainConfig) -> str:
-    """Return the resolved configuration as YAML that `--config` reads."""
-    return yaml.safe_dump(plain(asdict(config)), sort_keys=False)
-
-
-def plain(value: Any) -> Any:
-    """Return the value with paths as text and tuples as lists."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

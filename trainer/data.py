@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from trainer.tasks import TASKS
 Row = dict[str, Any]
 
 
+@runtime_checkable
 class PromptSource(Protocol):
     """Where a run's prompts come from; a row holds the prompt's text under "prompt", and columns for the reward."""
 
@@ -100,38 +101,61 @@ class FilePrompts:
         return completion.strip() if reward > 0 else None
 
 
-def read_rows(path: Path, column: str) -> list[Row]:
-    """Return the rows of a .jsonl file, the prompt's text under "prompt".
+def read_rows(source: str, column: str) -> list[Row]:
+    """Return the rows of a file or hub data set, the prompt's text under "prompt".
+
+    Args:
+        source: a .jsonl file; with the extra `data` also .parquet, .csv, or a hub id as owner/name[:split].
+        column: the column that holds the prompt's text.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file without prompts, a line that is no JSON object, or one without the prompt column.
+        ValueError: no prompts, a line that is no JSON object, or a row without text in the prompt column.
+        ImportError: a source that needs the extra `data`.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"read_rows({str(path)!r}) must name a .jsonl file; got no such file. Check data.prompts."
-        )
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"read_rows({str(path)!r}) must hold one JSON object a line; line {number}: {error}."
-            ) from error
+    path = Path(source)
+    is_hub_id = not path.suffix and source.count("/") == 1 and not path.exists()
+    if not path.is_file() and not is_hub_id:
+        raise FileNotFoundError(f"read_rows({source!r}) must name a data file; got no such file. Check data.prompts.")
+    rows = json_lines(path) if path.suffix == ".jsonl" else dataset_rows(source)
+    if not rows:
+        raise ValueError(f"read_rows({source!r}) must hold at least one prompt; got none. Check data.prompts.")
+    for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not isinstance(row.get(column), str):
             raise ValueError(
-                f"read_rows({str(path)!r}) must have text in column {column!r} of every line; line {number} has none. "
+                f"read_rows({source!r}) must have text in column {column!r} of every row; row {number} has none. "
                 "Set data.prompt_column."
             )
-        rows.append({**row, "prompt": row[column]})
-    if not rows:
-        raise ValueError(
-            f"read_rows({str(path)!r}) must hold at least one prompt; got an empty file. Check data.prompts."
-        )
+    return [{**row, "prompt": row[column]} for row in rows]
+
+
+def json_lines(path: Path) -> list[Any]:
+    """Return the JSON values of a file, one a line; blank lines are passed over."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"json_lines({str(path)!r}) must hold one JSON object a line; got line {number}: {error}. Mend it."
+                ) from error
     return rows
+
+
+def dataset_rows(source: str) -> list[Row]:
+    """Return the rows of a .parquet or .csv file or of a hub data set, through `datasets`."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            f"dataset_rows({source!r}) needs the package datasets. Install entrocraft[data], or give a .jsonl file."
+        ) from error
+    kind = Path(source).suffix.removeprefix(".")
+    if kind:
+        return list(datasets.load_dataset(kind, data_files=source, split="train"))
+    name, _, split = source.partition(":")
+    return list(datasets.load_dataset(name, split=split or "train"))
 
 
 def build_prompts(config: TrainConfig) -> PromptSource:
@@ -191,7 +215,7 @@ def encode_prompts(policy: Policy, rows: Sequence[Row], new_tokens: int) -> list
         if not tokens or len(tokens) + new_tokens > policy.context_length:
             raise ValueError(
                 f"encode_prompts(prompt={row['prompt'][:60]!r}) must have 1 to {policy.context_length - new_tokens} "
-                f"tokens (context {policy.context_length} less rollout.max_new_tokens {new_tokens}); got {len(tokens)}. "
-                "Shorten the prompt or lower rollout.max_new_tokens."
+                f"tokens (context {policy.context_length} less rollout.max_new_tokens {new_tokens}); "
+                f"got {len(tokens)}. Shorten the prompt or lower rollout.max_new_tokens."
             )
     return ids

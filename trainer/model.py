@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,35 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
             f"{str(error).splitlines()[0]} Check model.path, or the connection to the hub."
         ) from error
     return Policy(model.to(device).eval(), tokenizer, stop_ids(model, tokenizer), context_length(model))
+
+
+def with_lora(policy: Policy, *, rank: int, alpha: float, seed: int, checkpoint: Path | None = None) -> Policy:
+    """Return the policy with low-rank adapters on its linear layers, the only parameters that train.
+
+    Args:
+        policy: the base model; its weights are frozen.
+        rank: rank of the adapters.
+        alpha: their scale times their rank.
+        seed: draws the adapters' initial values.
+        checkpoint: a folder with saved adapters to go on from.
+
+    Raises:
+        ImportError: without the extra `lora`.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError(
+            "model.lora_rank needs the package peft. Install entrocraft[lora], or set it to 0."
+        ) from error
+    if checkpoint is not None:
+        model = peft.PeftModel.from_pretrained(policy.model, checkpoint, is_trainable=True)
+    else:
+        settings = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = peft.get_peft_model(policy.model, settings)
+    return replace(policy, model=model.eval())
 
 
 def stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

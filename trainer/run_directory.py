@@ -17,8 +17,9 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from trainer.columns import COLUMNS
-from trainer.config import TrainConfig, as_yaml, load_config
+from trainer.config import TrainConfig
 from trainer.evaluate import Evaluation
+from trainer.parsing import as_yaml, load_config, plain
 
 PACKAGES = ("entrocraft", "torch", "transformers", "tokenizers", "numpy")
 
@@ -53,6 +54,7 @@ class RunDirectory:
             (self.path / "config.yaml").write_text(as_yaml(config))
             write_json(self.path / "environment.json", environment(config))
         self.board = SummaryWriter(str(self.path / "tensorboard"))
+        self.wandb = start_wandb(config) if config.wandb else None
 
     def clear(self, is_run: bool) -> None:
         """Remove an earlier run if that was asked for."""
@@ -88,9 +90,11 @@ class RunDirectory:
         unknown = row.keys() - COLUMNS.keys()
         assert not unknown, f"columns without a description: {unknown}"
         append_json(self.path / "metrics.jsonl", {name: finite(row.get(name)) for name in COLUMNS})
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self.board.add_scalar(name, value, row["step"])
+        values = {name: value for name, value in row.items() if name != "step" and value is not None}
+        for name, value in values.items():
+            self.board.add_scalar(name, value, row["step"])
+        if self.wandb:
+            self.wandb.log(values, step=row["step"])
 
     def log_evaluation(self, step: int, evaluation: Evaluation) -> None:
         """Append an evaluation, with its per-prompt counts, to `evaluations.jsonl`."""
@@ -120,8 +124,23 @@ class RunDirectory:
         write_json(self.path / "summary.json", summary)
 
     def close(self) -> None:
-        """Flush the TensorBoard events."""
+        """Flush what TensorBoard and Weights & Biases hold."""
         self.board.close()
+        if self.wandb:
+            self.wandb.finish()
+
+
+def start_wandb(config: TrainConfig) -> Any:
+    """Return a Weights & Biases run in the configured project.
+
+    Raises:
+        ImportError: without the extra `wandb`.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise ImportError("wandb needs the package wandb. Install entrocraft[wandb], or leave wandb empty.") from error
+    return wandb.init(project=config.wandb, name=config.output.name, dir=config.output, config=plain(asdict(config)))
 
 
 def environment(config: TrainConfig) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.interrupt import Interrupt
 from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
 from trainer.metrics import describe, step_row
-from trainer.model import Policy, load_policy
+from trainer.model import Policy, load_policy, with_lora
+from trainer.optimizer import build_optimizer, set_learning_rate
 from trainer.probe import Change, Probe, TabularTerms, tabular_terms
 from trainer.rewards import score, signed
 from trainer.rollout import Rollouts
@@ -90,7 +91,7 @@ class Run:
         self.reward: RewardFunction = reward or build_reward(config)
         self.new_tokens = max_new_tokens(config)
         self.sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
-        self.policy = self.load(config.model.path)
+        self.policy = self.load_policy()
         encode_prompts(self.policy, self.prompts.train_rows(0, config.rollout.prompts), self.new_tokens)
         self.reference = frozen_copy(self.policy) if config.algorithm.kl else None
         self.directory = RunDirectory(config)
@@ -98,18 +99,24 @@ class Run:
         self.state = RunState(controller=dict(self.algorithm.controller.start()))
         saved = checkpoints(self.directory.path / "checkpoints") if config.resume else []
         if saved:
-            self.policy = self.load(str(saved[-1]))
-        self.optimizer = build_optimizer(self.policy, config)
+            self.policy = self.load_policy(saved[-1])
+        self.optimizer = build_optimizer(self.policy, config.optimizer)
         if saved:
             self.state = load_state(saved[-1], self.optimizer, self.policy.device)
         if config.resume:
             self.directory.forget_after(self.state.step)
         self.updater = build_updater(config, self.algorithm, self.policy, self.reference, self.optimizer)
 
-    def load(self, path: str) -> Policy:
-        """Return the policy at a path, as the configuration wants it."""
+    def load_policy(self, checkpoint: Path | None = None) -> Policy:
+        """Return the policy that the configuration names, or that of a checkpoint."""
         model = self.config.model
-        return load_policy(path, dtype=model.dtype, device=model.device, attention=model.attention)
+        # A checkpoint of adapters holds no weights of the base model.
+        path = model.path if checkpoint is None or model.lora_rank else str(checkpoint)
+        policy = load_policy(path, dtype=model.dtype, device=model.device, attention=model.attention)
+        if not model.lora_rank:
+            return policy
+        seed = stream_seed(self.config.seed, "init")
+        return with_lora(policy, rank=model.lora_rank, alpha=model.lora_alpha, seed=seed, checkpoint=checkpoint)
 
     def loop(self, interrupt: Interrupt) -> None:
         """Take the remaining steps."""
@@ -146,7 +153,7 @@ class Run:
         sampled = time.perf_counter()
         probe = self.make_probe(step, batch) if self.config.theory.enabled else None
         probed = time.perf_counter()
-        rate = set_learning_rate(self.optimizer, self.config, step)
+        rate = set_learning_rate(self.optimizer, self.config.optimizer, step)
         update = self.updater(batch.rollouts, batch.filtered)
         updated = time.perf_counter()
         change = probe[1].after(self.config.theory.second_order) if probe else None
@@ -282,26 +289,6 @@ class Run:
 def frozen_copy(policy: Policy) -> torch.nn.Module:
     """Return the reference policy: the initial weights, without gradient."""
     return copy.deepcopy(policy.model).requires_grad_(False)
-
-
-def build_optimizer(policy: Policy, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW over the trainable parameters."""
-    chosen = config.optimizer
-    return torch.optim.AdamW(
-        [parameter for parameter in policy.model.parameters() if parameter.requires_grad],
-        lr=chosen.learning_rate,
-        betas=(chosen.beta1, chosen.beta2),
-        eps=chosen.eps,
-        weight_decay=chosen.weight_decay,
-    )
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> float:
-    """Set and return the step's learning rate: a linear warm-up, then constant."""
-    warm = min(1.0, (step + 1) / config.optimizer.warmup) if config.optimizer.warmup else 1.0
-    for group in optimizer.param_groups:
-        group["lr"] = config.optimizer.learning_rate * warm
-    return config.optimizer.learning_rate * warm
 
 
 def build_updater(

@@ -1,0 +1,82 @@
+"""How a configuration is read and written.
+
+YAML presets state differences from the defaults, the command line overrides presets, and the resolved result is written
+into the run directory, where it can be read again.
+"""
+
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from trainer.config import TrainConfig
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def config_parser(**kwargs: Any) -> ArgumentParser:
+    """Return the parser that both the command line and `load_config` use."""
+    parser = ArgumentParser(**kwargs)
+    parser.add_argument("--config", action="config", help="a YAML file or a preset's name; later ones override earlier")
+    parser.add_class_arguments(TrainConfig, as_group=False)
+    return parser
+
+
+def with_preset_paths(arguments: Sequence[str]) -> list[str]:
+    """Return command-line arguments with the names of presets after `--config` replaced by their files."""
+    resolved = list(arguments)
+    for index, argument in enumerate(resolved[:-1]):
+        preset = PRESETS / f"{resolved[index + 1]}.yaml"
+        if argument == "--config" and preset.is_file() and not Path(resolved[index + 1]).exists():
+            resolved[index + 1] = str(preset)
+    return resolved
+
+
+def load_config(*arguments: str) -> TrainConfig:
+    """Return the configuration that these command-line arguments describe.
+
+    >>> load_config("--config", "quickstart", "--steps", "3").steps
+    3
+    """
+    parser = config_parser(exit_on_error=False)
+    return as_config(parser, parser.parse_args(with_preset_paths(arguments)))
+
+
+def config_from(settings: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration of a mapping of settings, nested as in a YAML file.
+
+    Raises:
+        ValueError: an unknown setting, or a value that does not fit.
+
+    >>> config_from({"steps": 3, "rollout": {"group_size": 4}}).rollout.group_size
+    4
+    """
+    parser = config_parser(exit_on_error=False)
+    try:
+        return as_config(parser, parser.parse_object(dict(settings)))
+    except ArgumentError as error:
+        raise ValueError(f"config_from(settings) must hold settings of TrainConfig; got {error}") from error
+
+
+def as_config(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
+    """Return the frozen configuration of parsed arguments."""
+    values = parser.instantiate(parsed)
+    return TrainConfig(**{name: value for name, value in values.items() if name in TrainConfig.__dataclass_fields__})
+
+
+def as_yaml(config: TrainConfig) -> str:
+    """Return the resolved configuration as YAML that `--config` reads."""
+    return yaml.safe_dump(plain(asdict(config)), sort_keys=False)
+
+
+def plain(value: Any) -> Any:
+    """Return the value with paths as text and tuples as lists."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
