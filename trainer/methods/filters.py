@@ -16,6 +16,7 @@ def algorithm1(groups: Groups) -> Filtered:
 
     Source: arXiv 2604.26326, Algorithm 1.
 
+    >>> import torch
     >>> from trainer.methods.stages import Band
     >>> a = torch.tensor([[1.5, -0.5, 0.0]])
     >>> algorithm1(Groups(a, a, entropy=0.2, band=Band(0.3, 0.4), step=0)).weights  # too low: no positives
@@ -39,6 +40,7 @@ def released(groups: Groups) -> Filtered:
 
     Source: estimators grpo_range and grpo_range_linear of github.com/lblaoke/entrocraft.
 
+    >>> import torch
     >>> from trainer.methods.stages import Band
     >>> r, a = torch.tensor([[1.0, -1.0, -1.0]]), torch.tensor([[1.2, -0.6, -0.6]])
     >>> released(Groups(r, a, entropy=0.9, band=Band(0.3, 0.4), step=0)).advantages
