@@ -24,7 +24,8 @@ class ModelConfig:
         lora_rank: train low-rank adapters of this rank on all linear layers instead of the weights (extra `lora`); 0 is
             off. Checkpoints then hold the adapter in peft's format.
         lora_alpha: the adapters' scale times their rank.
-        threads: CPU threads; 1 is often fastest for small models. 0 leaves torch's own choice.
+        threads: CPU threads; 0 takes one for models below 5 million parameters, where more are slower, and torch's own
+            choice for others.
     """
 
     path: str = "countdown-0.2m"
@@ -33,7 +34,7 @@ class ModelConfig:
     attention: str = "auto"
     lora_rank: int = 0
     lora_alpha: float = 32.0
-    threads: int = 1
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class DataConfig:
     """Where prompts come from: a task that draws them, or a file.
 
     Args:
-        task: name of a task; ignored when `prompts` is given.
+        task: name of a task, or `module:Class` of your own; ignored when `prompts` is given.
         prompts: a .jsonl file, one prompt a line; or, with the extra `data`, a .parquet or .csv file, or a hub data
             set as owner/name or owner/name:split. Other columns go to the reward function.
         held_out: the same for held-out evaluation; with a task, its test split is used.

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.methods.stages import RewardFunction
-from trainer.methods.table import import_object
+from trainer.methods.table import build, import_object
 from trainer.model import Policy
 from trainer.streams import numpy_stream, python_stream
 from trainer.tasks import TASKS
@@ -168,14 +168,12 @@ def build_prompts(config: TrainConfig) -> PromptSource:
 
 
 def build_task(name: str) -> Any:
-    """Return the task of this name.
+    """Return the task of this name, or the user's own as `module:Class`.
 
     Raises:
         ValueError: no such task.
     """
-    if name not in TASKS:
-        raise ValueError(f"data.task={name!r} must be one of {sorted(TASKS)}; got another name.")
-    return TASKS[name]()
+    return build("data.task", name, TASKS)
 
 
 def build_reward(config: TrainConfig) -> RewardFunction:

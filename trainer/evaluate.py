@@ -6,13 +6,12 @@ from math import comb
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, build_prompts, build_reward, encode_prompts, max_new_tokens
 from trainer.methods.stages import RewardFunction
-from trainer.model import Policy, load_policy
+from trainer.model import Policy, load_policy, set_threads
 from trainer.rewards import score
 from trainer.sampling import Sampling, sample
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
@@ -189,10 +188,9 @@ def evaluate_checkpoint(config: TrainConfig) -> list[Evaluation]:
         FileNotFoundError: no such model.
         ValueError: no held-out prompts, or a setting that cannot be used.
     """
-    if config.model.threads:
-        torch.set_num_threads(config.model.threads)
     model = config.model
     policy = load_policy(model.path, dtype=model.dtype, device=model.device, attention=model.attention)
+    set_threads(model.threads, policy)
     results = evaluate_settings(policy, build_prompts(config), build_reward(config), config)
     if not results:
         raise ValueError("evaluate_checkpoint(config) must have held-out prompts; got none. Set data.held_out.")

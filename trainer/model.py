@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
 SHIPPED = {"countdown-0.2m": Path(__file__).parent / "base_models" / "countdown-0.2m"}
+# Below this many parameters a second CPU thread costs more than it brings.
+SMALL = 5_000_000
 HASH_FILE = "SHA256SUMS"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -114,6 +116,13 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
             f"{str(error).splitlines()[0]} Check model.path, or the connection to the hub."
         ) from error
     return Policy(model.to(device).eval(), tokenizer, stop_ids(model, tokenizer), context_length(model))
+
+
+def set_threads(threads: int, policy: Policy) -> None:
+    """Set torch's CPU threads; 0 takes one for a small model and torch's own choice for others."""
+    parameters = sum(parameter.numel() for parameter in policy.model.parameters())
+    if threads or parameters < SMALL:
+        torch.set_num_threads(threads or 1)
 
 
 def with_lora(policy: Policy, *, rank: int, alpha: float, seed: int, checkpoint: Path | None = None) -> Policy:

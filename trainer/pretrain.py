@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from trainer.data import build_task
 from trainer.model import Policy, completion_logits, new_qwen3, word_tokenizer, write_hashes
 from trainer.streams import python_stream, stream_seed
-from trainer.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def pretrain(config: PretrainConfig) -> Policy:
             f"pretrain(output={str(config.output)!r}) must be a new or empty folder; got one with files."
         )
     torch.set_num_threads(config.threads)
-    task = TASKS[config.task]()
+    task = build_task(config.task)
     tokenizer = word_tokenizer(task.words, context_length=64)
     policy = new_qwen3(
         tokenizer,
@@ -101,7 +101,7 @@ def rate(iteration: int, config: PretrainConfig) -> float:
 
 def demonstration_batches(config: PretrainConfig, policy: Policy) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield `(tokens [B, L], attention [B, L], answer mask [B, T])`, each batch a function of (seed, iteration)."""
-    task = TASKS[config.task]()
+    task = build_task(config.task)
     end, pad = policy.stop_ids[0], policy.tokenizer.pad_token_id
     for iteration in range(config.iterations):
         generator = python_stream(config.seed, "demonstrations", iteration)

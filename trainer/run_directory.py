@@ -168,11 +168,14 @@ def installed_version(name: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the source tree this runs from, with -dirty for local changes; None outside git."""
+    """Return the commit of the source tree this runs from, with -dirty for local changes; None for an installed copy."""
+    home = Path(__file__).parent.parent
+    if not (home / ".git").exists():
+        return None
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
+            cwd=home,
             capture_output=True,
             text=True,
             check=True,

@@ -23,7 +23,7 @@ from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.interrupt import Interrupt
 from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
 from trainer.metrics import describe, step_row
-from trainer.model import Policy, load_policy, with_lora
+from trainer.model import Policy, load_policy, set_threads, with_lora
 from trainer.optimizer import build_optimizer, set_learning_rate
 from trainer.probe import Change, Probe, TabularTerms, tabular_terms
 from trainer.rewards import score, signed
@@ -81,8 +81,6 @@ class Run:
     """The parts of a run, and its loop."""
 
     def __init__(self, config: TrainConfig, reward: RewardFunction | None) -> None:
-        if config.model.threads:
-            torch.set_num_threads(config.model.threads)
         # Everything that can be refused is looked at before the run directory is touched.
         self.config = config
         self.algorithm: Algorithm = build_algorithm(config)
@@ -92,6 +90,7 @@ class Run:
         self.new_tokens = max_new_tokens(config)
         self.sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
         self.policy = self.load_policy()
+        set_threads(config.model.threads, self.policy)
         encode_prompts(self.policy, self.prompts.train_rows(0, config.rollout.prompts), self.new_tokens)
         self.reference = frozen_copy(self.policy) if config.algorithm.kl else None
         self.directory = RunDirectory(config)
