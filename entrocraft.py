@@ -110,12 +110,15 @@ def quickstart(arguments: Sequence[str]) -> int:
         # The base model is the same for all: one run evaluates it.
         command += [f"--output={chosen.output / name}", f"--evaluation.at_start={str(place == 0).lower()}", *shared]
         # tqdm reads its defaults from the environment: each run draws its bar on a line of its own.
-        return subprocess.run(command, env={**os.environ, "TQDM_POSITION": str(place)}, check=False).returncode
+        bar_place = {**os.environ, "TQDM_POSITION": str(place)}
+        return subprocess.run(command, env=bar_place, stdout=subprocess.DEVNULL, check=False).returncode
 
     with ThreadPoolExecutor(max(1, chosen.jobs)) as pool:
         codes = list(pool.map(run_arm, range(len(ARMS)), ARMS))
     if any(codes):
         return max(codes)
+    if sys.stderr.isatty():
+        print("\n" * len(ARMS))
     figures = [str(chosen.output / name) for name in ARMS]
     return load("figures.cli").figures_command(["build", "quickstart", *figures, f"--output={chosen.output}"])
 

@@ -3,20 +3,22 @@
 To second order the prediction is `first_order_change + second_order_change`; its error is O(|delta|^3).
 """
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor
 
-from entropy_theory.softmax import entropy, softmax
+from entropy_theory.softmax import entropy, policy_of
 
 
 def entropy_change(logits: Float[Tensor, "*batch K"], delta: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch"]:
     """Return the exact entropy change H(softmax(z + delta)) - H(softmax(z)), in nats.
 
-    Valid when each row of z and of z + delta has a finite logit. The two entropies are subtracted, so changes below
+    Valid when each row of z and of z + delta has a finite logit and none is +inf. The two entropies are subtracted, so changes below
     the rounding of H (about 1e-16 H in float64) are lost.
 
     Args:
-        logits: z, `[*batch, K]`; -inf masks an arm before and after.
+        logits: z, `[*batch, K]`; -inf masks an arm before and after, whatever delta holds there.
         delta: the change of the logits, `[*batch, K]`; -inf masks an arm by the step.
 
     Returns:
@@ -29,7 +31,7 @@ def entropy_change(logits: Float[Tensor, "*batch K"], delta: Float[Tensor, "*bat
     >>> round(entropy_change(z, up).item(), 6)  # any step away from uniform lowers entropy
     -0.110944
     """
-    return entropy(logits + delta) - entropy(logits)
+    return entropy((logits + delta).masked_fill(logits.isneginf(), -math.inf)) - entropy(logits)
 
 
 def first_order_change(logits: Float[Tensor, "*batch K"], delta: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch"]:
@@ -38,7 +40,7 @@ def first_order_change(logits: Float[Tensor, "*batch K"], delta: Float[Tensor, "
     -sum_i S_i delta_i = -Cov_p(log p, delta): raising tokens that are already likely lowers entropy. A common shift
     of all logits changes nothing.
 
-    Valid to O(|delta|^2).
+    Valid to O(|delta|^2), for finite steps on arms with mass.
 
     Args:
         logits: z, `[*batch, K]`; -inf masks an arm.
@@ -54,7 +56,7 @@ def first_order_change(logits: Float[Tensor, "*batch K"], delta: Float[Tensor, "
     >>> round(first_order_change(z, step).item(), 5)
     -0.03932
     """
-    policy = softmax(logits)
+    policy = policy_of(logits)
     return -policy.mean(policy.centred * policy.centre(delta))
 
 
@@ -64,7 +66,7 @@ def second_order_change(logits: Float[Tensor, "*batch K"], delta: Float[Tensor, 
     1/2 delta' (Hessian of H) delta = -1/2 sum_i p_i (delta_i - E_p delta)^2 (1 + L_i). It has the same sign for a step
     and for its opposite, so it survives averaging over steps whose first order cancels.
 
-    Valid to O(|delta|^3), as the second term of first + second.
+    Valid to O(|delta|^3), as the second term of first + second, for finite steps on arms with mass.
 
     Args:
         logits: z, `[*batch, K]`; -inf masks an arm.
@@ -79,5 +81,5 @@ def second_order_change(logits: Float[Tensor, "*batch K"], delta: Float[Tensor, 
     >>> round(second_order_change(torch.zeros(2), torch.tensor([0.2, 0.0])).item(), 6)  # uniform: -1/2 Var_p(delta)
     -0.005
     """
-    policy = softmax(logits)
+    policy = policy_of(logits)
     return -0.5 * policy.mean(policy.centre(delta).square() * (1 + policy.centred))

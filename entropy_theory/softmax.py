@@ -39,7 +39,7 @@ class Softmax:
         return (values - self.mean(values)[..., None]).masked_fill(self.probs == 0, 0.0)
 
 
-def softmax(logits: Float[Tensor, "*batch K"]) -> Softmax:
+def policy_of(logits: Float[Tensor, "*batch K"]) -> Softmax:
     """Return p, L and H of the softmax policies with these logits.
 
     Valid when each row has at least one finite logit and none is +inf.
@@ -47,8 +47,10 @@ def softmax(logits: Float[Tensor, "*batch K"]) -> Softmax:
     Args:
         logits: `[*batch, K]`; -inf masks an arm.
     """
-    masked = logits.isneginf()
-    log_probs = logits.log_softmax(-1).masked_fill(masked, 0.0)
+    log_probs = logits.log_softmax(-1)
+    # Masked arms, and arms so far below the largest that their log-probability leaves the float type.
+    masked = log_probs.isneginf()
+    log_probs = log_probs.masked_fill(masked, 0.0)
     probs = log_probs.exp().masked_fill(masked, 0.0)
     entropy = -(probs * log_probs).sum(-1)
     return Softmax(probs, (log_probs + entropy[..., None]).masked_fill(masked, 0.0), entropy)
@@ -74,4 +76,4 @@ def entropy(logits: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch"]:
     >>> round(entropy(torch.zeros(4, dtype=torch.float64)).item(), 6)  # log 4
     1.386294
     """
-    return softmax(logits).entropy
+    return policy_of(logits).entropy

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entropy_theory.softmax import softmax
+from entropy_theory.softmax import policy_of
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def token_statistics(logits: Float[Tensor, "*batch K"], token: Int[Tensor, "*bat
     >>> round(statistics.collision.item(), 4), round(statistics.discriminator.item(), 4)
     (0.25, 0.0)
     """
-    policy = softmax(logits)
-    index = token[..., None]
+    policy = policy_of(logits)
+    index = token.long()[..., None]
     return TokenStatistics(
         log_prob=logits.log_softmax(-1).gather(-1, index)[..., 0],
         entropy=policy.entropy,

@@ -6,7 +6,7 @@ from torch.nn.functional import one_hot
 
 
 def sampled_token_delta(
-    logits: Float[Tensor, "*batch K"], token: Int[Tensor, "*batch"], step: float | Float[Tensor, "*batch"]
+    logits: Float[Tensor, "*batch K"], token: Int[Tensor, "*batch"], step: float | int | Float[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch K"]:
     """Return the logit change of one policy-gradient step on one sampled token, on that context's own logits.
 
@@ -28,5 +28,5 @@ def sampled_token_delta(
     >>> sampled_token_delta(torch.zeros(2), torch.tensor(0), 1.0)
     tensor([ 0.5000, -0.5000])
     """
-    direction = one_hot(token, logits.shape[-1]).to(logits.dtype) - logits.softmax(-1)
-    return direction * step if isinstance(step, float | int) else direction * step[..., None]
+    direction = one_hot(token.long(), logits.shape[-1]).to(logits.dtype) - logits.softmax(-1)
+    return direction * step if isinstance(step, float | int) else direction * step[..., None].to(direction.dtype)

@@ -168,7 +168,7 @@ def installed_version(name: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the source tree this runs from, with -dirty for local changes; None for an installed copy."""
+    """Return the commit of the source tree this runs from, -dirty with local changes; None for an installed copy."""
     home = Path(__file__).parent.parent
     if not (home / ".git").exists():
         return None

@@ -10,9 +10,9 @@ from entropy_theory import (
     entropy,
     entropy_change,
     first_order_change,
+    policy_of,
     sampled_token_delta,
     second_order_change,
-    softmax,
     token_statistics,
 )
 
@@ -67,7 +67,7 @@ def test_renaming_the_arms_renames_the_results(policy, random):
     close(entropy(renamed), entropy(logits))
     for change in CHANGES:
         close(change(renamed, delta[order]), change(logits, delta))
-    close(softmax(renamed).discriminator, softmax(logits).discriminator[order])
+    close(policy_of(renamed).discriminator, policy_of(logits).discriminator[order])
     close(sampled_token_delta(renamed, place, -0.4), sampled_token_delta(logits, token, -0.4)[order])
     statistics = token_statistics(renamed, place)
     for name, value in vars(token_statistics(logits, token)).items():
@@ -110,7 +110,7 @@ def test_orders_are_those_of_autograd(policy):
     logits, delta, _ = policy
     left = logits.isfinite()
     row, step = logits[left], delta[left]  # autograd on the arms that are left, the closed forms on all
-    close(softmax(logits).discriminator[left], -torch.autograd.functional.jacobian(entropy, row))
+    close(policy_of(logits).discriminator[left], -torch.autograd.functional.jacobian(entropy, row))
     _, slope = torch.autograd.functional.vjp(entropy, row)
     close(first_order_change(logits, delta), slope @ step)
     _, curved = torch.autograd.functional.vhp(entropy, row, step)

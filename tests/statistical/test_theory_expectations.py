@@ -13,9 +13,9 @@ import torch
 from entropy_theory import (
     entropy_change,
     first_order_change,
+    policy_of,
     sampled_token_delta,
     second_order_change,
-    softmax,
     token_statistics,
 )
 
@@ -132,7 +132,7 @@ def test_advantage_function_acts_by_its_covariance_with_the_discriminator(name):
     # X1: E[change] = -eta Cov_p(a, S) = -eta Cov_p(log p, p (a - E_p a))
     logits, eta = logits_of(name), 0.3
     rows, tokens = every_token(logits)
-    p, policy = torch.tensor(POLICIES[name]), softmax(logits)
+    p, policy = torch.tensor(POLICIES[name]), policy_of(logits)
     advantage = torch.tensor(ADVANTAGE[: len(p)])
     expected = (p * first_order_change(rows, sampled_token_delta(rows, tokens, eta * advantage))).sum()
     covariance = (p * (advantage - (p * advantage).sum()) * policy.discriminator).sum()

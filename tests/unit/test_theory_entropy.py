@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from entropy_theory import entropy, second_order_change, softmax, token_statistics
+from entropy_theory import entropy, policy_of, second_order_change, token_statistics
 
 CLOSED_FORM = 1e-10  # closed form against autograd, or against numbers worked by hand to 12 digits
 DIFFERENCE = 1e-6  # against central differences
@@ -59,7 +59,7 @@ def test_one_to_three_odds_by_hand():
 
 
 def test_three_arms_by_hand():
-    policy = softmax(hand_logits())
+    policy = policy_of(hand_logits())
     assert policy.probs.tolist() == pytest.approx(PROBS, abs=CLOSED_FORM)
     assert policy.entropy.item() == pytest.approx(ENTROPY, abs=CLOSED_FORM)
     assert policy.centred.tolist() == pytest.approx(CENTRED, abs=CLOSED_FORM)
@@ -91,7 +91,7 @@ def test_batched_statistics_are_those_of_each_row():
 def test_gradient_is_minus_the_discriminator(arms, scale, seed):
     logits = random_logits(arms, scale, seed).requires_grad_()
     (gradient,) = torch.autograd.grad(entropy(logits), logits)
-    policy = softmax(logits.detach())
+    policy = policy_of(logits.detach())
     torch.testing.assert_close(gradient, -policy.discriminator, rtol=0, atol=CLOSED_FORM)
 
 
@@ -113,7 +113,7 @@ def test_second_order_is_half_the_printed_quadratic_form(arms, scale, seed):
 def test_gradient_and_hessian_are_central_differences_of_entropy(arms, scale, seed):
     logits = random_logits(arms, scale, seed)
     unit = torch.eye(arms)
-    discriminator = softmax(logits).discriminator
+    discriminator = policy_of(logits).discriminator
     hessian = printed_hessian(logits)
     for i in range(arms):
         h = 1e-5  # truncation and rounding both near 1e-10
@@ -125,7 +125,7 @@ def test_gradient_and_hessian_are_central_differences_of_entropy(arms, scale, se
 
 
 def test_mean_and_centre_weigh_by_the_policy():
-    policy = softmax(hand_logits())
+    policy = policy_of(hand_logits())
     values = torch.tensor([6.0, -3.0, 12.0])  # E_p = 3 - 1 + 2 = 4
     assert policy.mean(values).item() == pytest.approx(4.0, abs=CLOSED_FORM)
     assert policy.centre(values).tolist() == pytest.approx([2.0, -7.0, 8.0], abs=CLOSED_FORM)

@@ -9,9 +9,9 @@ from entropy_theory import (
     entropy,
     entropy_change,
     first_order_change,
+    policy_of,
     sampled_token_delta,
     second_order_change,
-    softmax,
     token_statistics,
 )
 
@@ -108,6 +108,11 @@ def test_what_delta_holds_at_masked_arms_is_not_looked_at(function, poison, mask
         torch.testing.assert_close(poisoned, clean, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("function", [entropy_change, first_order_change, second_order_change])
+def test_nan_at_an_arm_with_mass_is_not_hidden(function):
+    assert function(torch.tensor([0.3, -INF, 1.0]), torch.tensor([NAN, 0.0, 1.0])).isnan()
+
+
 def test_a_step_may_mask_an_arm():
     # from p = (1/2, 1/4, 1/4), H = (3/2) ln2, to (2/3, 1/3), H = ln3 - (2/3) ln2
     change = entropy_change(torch.tensor([2.0, 1.0, 1.0]) * math.log(2), torch.tensor([0.0, -INF, 0.0]))
@@ -118,7 +123,7 @@ def test_a_masked_token_has_no_mass():
     statistics = token_statistics(torch.tensor([0.3, -INF, 1.0]), torch.tensor(1))
     assert statistics.log_prob.item() == -INF
     assert statistics.discriminator.item() == 0.0
-    assert softmax(torch.tensor([0.3, -INF, 1.0])).centred[1].item() == 0.0
+    assert policy_of(torch.tensor([0.3, -INF, 1.0])).centred[1].item() == 0.0
 
 
 def test_a_token_whose_probability_underflows_keeps_its_log_probability():
@@ -184,3 +189,26 @@ def test_inputs_are_left_as_they_were():
     quantities(logits, delta, token)
     for now, then in zip((logits, delta, token), before, strict=True):
         torch.testing.assert_close(now, then, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "row"), [(torch.float32, [3e38, -3e38, 1.0]), (torch.float16, [20.0, -65504.0, 19.0])]
+)
+def test_log_probabilities_beyond_the_float_type_count_as_masked(dtype, row):
+    logits = torch.tensor(row, dtype=dtype, requires_grad=True)
+    value = entropy(logits)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("stray", [math.nan, math.inf, -math.inf])
+def test_exact_change_ignores_the_step_at_masked_arms(stray):
+    logits, delta = torch.tensor([0.0, 1.0, -math.inf]), torch.tensor([0.3, -0.2, stray])
+    assert entropy_change(logits, delta) == entropy_change(logits[:2], delta[:2])
+
+
+def test_sampled_token_delta_keeps_the_type_of_the_logits():
+    logits, token = torch.zeros(2, 3, dtype=torch.float32), torch.tensor([0, 2], dtype=torch.int32)
+    step = torch.tensor([0.1, -0.2], dtype=torch.float64)
+    assert sampled_token_delta(logits, token, step).dtype == torch.float32

@@ -6,7 +6,7 @@ import mpmath
 import pytest
 import torch
 
-from entropy_theory import entropy, entropy_change, first_order_change, second_order_change, softmax
+from entropy_theory import entropy, entropy_change, first_order_change, policy_of, second_order_change
 
 DIGITS = 40
 TIE = 1e-12  # relative, float64 against 40 digits: some hundred roundings of 1e-16, and some cancellation
@@ -84,4 +84,4 @@ def test_each_partial_derivative(arms, seed):
     for i in range(arms):
         unit = [int(i == j) for j in range(arms)]
         slope = mpmath.diff(lambda step, unit=unit: entropy_to_many_digits(moved(logits, unit, step)), 0)
-        assert softmax(z).discriminator[i].item() == pytest.approx(-float(slope), rel=TIE, abs=0)
+        assert policy_of(z).discriminator[i].item() == pytest.approx(-float(slope), rel=TIE, abs=0)
