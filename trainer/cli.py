@@ -38,11 +38,17 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def pretrain_command(arguments: Sequence[str]) -> int:
-    """Run `entrocraft pretrain`."""
+def pretrain_parser() -> ArgumentParser:
+    """Return the parser of `entrocraft pretrain`."""
     parser = ArgumentParser(prog="entrocraft pretrain", description="Make a testbed's base model from demonstrations.")
     parser.add_argument("--config", action="config", help="a YAML file")
     parser.add_class_arguments(PretrainConfig, as_group=False)
+    return parser
+
+
+def pretrain_command(arguments: Sequence[str]) -> int:
+    """Run `entrocraft pretrain`."""
+    parser = pretrain_parser()
     values = parser.instantiate(parser.parse_args(arguments))
     config = PretrainConfig(**{name: values[name] for name in PretrainConfig.__dataclass_fields__})
     pretrain(config)

@@ -21,6 +21,8 @@ from trainer.config import TrainConfig
 from trainer.evaluate import Evaluation
 from trainer.parsing import as_yaml, load_config, plain
 
+# What tells a run directory from a folder that happens to hold a config.yaml: only such a folder is ever removed.
+MARKS = ("config.yaml", "environment.json", "checkpoints")
 PACKAGES = ("entrocraft", "torch", "transformers", "tokenizers", "numpy")
 
 
@@ -43,7 +45,7 @@ class RunDirectory:
         self.path = config.output
         self.config = config
         occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
-        is_run = (self.path / "config.yaml").is_file()
+        is_run = all((self.path / name).exists() for name in MARKS)
         if config.resume:
             self.check_same_run(is_run)
         elif occupied:
@@ -90,7 +92,10 @@ class RunDirectory:
         unknown = row.keys() - COLUMNS.keys()
         assert not unknown, f"columns without a description: {unknown}"
         append_json(self.path / "metrics.jsonl", {name: finite(row.get(name)) for name in COLUMNS})
-        values = {name: value for name, value in row.items() if name != "step" and value is not None}
+        own = {f"info/{name}": value for name, value in row.get("info", {}).items()}
+        values = {
+            name: value for name, value in row.items() if name not in ("step", "info") and value is not None
+        } | own
         for name, value in values.items():
             self.board.add_scalar(name, value, row["step"])
         if self.wandb:
@@ -187,6 +192,8 @@ def git_commit() -> str | None:
 
 def finite(value: Any) -> Any:
     """Return the value with NaN and infinities as None, which JSON can hold."""
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -177,9 +177,10 @@ class Run:
             lr=rate,
             times=times,
         )
+        self.state, info = self.advance(batch, row, change, tabular)
+        row["info"] = {**batch.filtered.info, **info}
         self.directory.log(row)
         self.write_rollouts(step, batch)
-        self.state = self.advance(batch, row, change, tabular)
         return row
 
     def gather(self, step: int) -> Batch:
@@ -201,7 +202,14 @@ class Run:
         entropy = rollouts.mean(rollouts.entropy)
         if self.state.unit is None:
             self.state = replace(self.state, unit=entropy if config.band.unit == "relative" else 1.0)
-        groups = Groups(rewards, self.algorithm.advantage(rewards), entropy, self.band(step), step)
+        groups = Groups(
+            rewards=rewards,
+            advantages=self.algorithm.advantage(rewards),
+            entropy=entropy,
+            band=self.band(step),
+            step=step,
+            influence=rollouts.influence.sum(1).reshape(rewards.shape).cpu() if config.theory.enabled else None,
+        )
         filtered = self.algorithm.controller.decide(self.state.controller, groups)
         return Batch(rows, texts, rollouts, raw, groups, filtered)
 
@@ -222,8 +230,8 @@ class Run:
 
     def advance(
         self, batch: Batch, row: Mapping[str, Any], change: Change | None, tabular: TabularTerms | None
-    ) -> RunState:
-        """Return the state after the step; the controller and the tabular scale have learnt from it."""
+    ) -> tuple[RunState, Mapping[str, float]]:
+        """Return the state after the step, controller and tabular scale having learnt from it, and what to log."""
         observation = Observation(
             step=row["step"],
             entropy=batch.groups.entropy,
@@ -231,18 +239,12 @@ class Run:
             measured_change=change.measured if change else None,
             predicted_change=change.first_order if change else None,
         )
-        controller, _ = self.algorithm.controller.step(self.state.controller, observation)
+        controller, info = self.algorithm.controller.step(self.state.controller, observation)
         scale = self.state.scale
         if change and tabular and not row["skipped"]:
             scale = scale.learn(predicted=tabular.unit, measured=change.measured)
-        return replace(
-            self.state,
-            step=row["step"] + 1,
-            samples=row["samples"],
-            tokens=row["tokens"],
-            controller=controller,
-            scale=scale,
-        )
+        counts = {"step": row["step"] + 1, "samples": row["samples"], "tokens": row["tokens"]}
+        return replace(self.state, **counts, controller=controller, scale=scale), info
 
     def write_rollouts(self, step: int, batch: Batch) -> None:
         """Write a sample of this step's rollouts if it is time."""

@@ -69,6 +69,8 @@ class Groups:
         entropy: the batch's entropy, nats per token, before the update.
         band: where it is wanted.
         step: index of the step, from 0.
+        influence: `[P, G]`, sum over a rollout's tokens of N - S_k: advantage times it is the rollout's first-order
+            entropy change if every context owned its logits (E4), per unit of step; None where theory is off.
     """
 
     rewards: Float[Tensor, "P G"]
@@ -76,6 +78,7 @@ class Groups:
     entropy: float
     band: Band
     step: int
+    influence: Float[Tensor, "P G"] | None = None
 
 
 @dataclass(frozen=True)

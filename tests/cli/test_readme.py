@@ -1,0 +1,89 @@
+"""Every command and every example of the README is one that works."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+import entrocraft
+from figures.cli import FIGURES
+from trainer.cli import pretrain_parser
+from trainer.parsing import as_config, as_yaml, config_parser, load_config, with_preset_paths
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in blocks("bash")
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.startswith("entrocraft ")
+]
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A folder in which the files that the README's commands read exist."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/config.yaml").write_text(as_yaml(load_config("--config", "quickstart")))
+    Path("prompts.jsonl").write_text('{"prompt": "1 + 1 =", "answer": "2"}\n')
+
+
+def test_there_are_commands_to_check():
+    assert {command[1] for command in COMMANDS} >= {"train", "evaluate", "figures", "pretrain", "--help"}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_command_is_understood(command, workspace):
+    name, arguments = command[1], command[2:]
+    if "--help" in command:
+        assert name == "--help" or name in entrocraft.COMMANDS
+    elif name in ("train", "evaluate"):
+        parser = config_parser()
+        if name == "evaluate":
+            parser.add_argument("policy")
+        assert as_config(parser, parser.parse_args(with_preset_paths(arguments))).steps > 0
+    elif name == "pretrain":
+        assert pretrain_parser().parse_args(arguments).output
+    else:
+        assert name == "figures"
+        assert arguments[0] == "build"
+        assert arguments[1] in FIGURES
+
+
+def test_make_targets_exist():
+    targets = re.findall(r"^make (\w+)", "\n".join(blocks("bash")), flags=re.MULTILINE)
+    assert targets == ["quickstart", "test"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{target}:" in makefile for target in targets)
+
+
+def test_theory_example_runs():
+    (example,) = [block for block in blocks("python") if "theory.entropy(" in block]
+    exec(example, {"logits": torch.randn(3, 5), "token": torch.tensor([0, 4, 2])})
+
+
+def test_training_example_defines_a_reward():
+    (example,) = [block for block in blocks("python") if "entrocraft.train(" in block]
+    scope = {}
+    exec(example.split("entrocraft.train(")[0], scope)
+    assert scope["reward"](["p", "p"], ["so 2", "so 3"], [[0], [0]], answer=["2", "2"]) == [1.0, 0.0]
+
+
+def test_files_that_the_readme_names_exist():
+    tree = re.search(r"```\n(trainer/train.py.*?)```", README, flags=re.DOTALL).group(1)
+    names = re.findall(r"[\w/]+\.py|\w+/", tree)
+    found = {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    for name in names:
+        if name.endswith(".py"):
+            assert any(path == name or path.endswith("/" + name) for path in found), name
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
