@@ -14,8 +14,8 @@ from entropy_theory.softmax import entropy, policy_of
 def entropy_change(logits: Float[Tensor, "*batch K"], delta: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch"]:
     """Return the exact entropy change H(softmax(z + delta)) - H(softmax(z)), in nats.
 
-    Valid when each row of z and of z + delta has a finite logit and none is +inf. The two entropies are subtracted, so changes below
-    the rounding of H (about 1e-16 H in float64) are lost.
+    Valid when each row of z and of z + delta has a finite logit and none is +inf. The two entropies are subtracted, so
+    changes below the rounding of H (about 1e-16 H in float64) are lost.
 
     Args:
         logits: z, `[*batch, K]`; -inf masks an arm before and after, whatever delta holds there.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from jsonargparse import ArgumentParser
 
 from trainer.evaluate import evaluate_checkpoint
-from trainer.parsing import as_config, config_parser, with_preset_paths
+from trainer.parsing import as_config, config_parser, parse
 from trainer.pretrain import PretrainConfig, pretrain
 from trainer.train import train
 
@@ -14,7 +14,7 @@ from trainer.train import train
 def train_command(arguments: Sequence[str]) -> int:
     """Run `entrocraft train`."""
     parser = config_parser(prog="entrocraft train", description="Train a causal language model with entropy control.")
-    result = train(as_config(parser, parser.parse_args(with_preset_paths(arguments))))
+    result = train(as_config(parser, parse(parser, arguments)))
     print(f"finished: {result.path / 'summary.json'}")
     return 0
 
@@ -27,7 +27,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         "evaluation, data, reward and rollout.max_new_tokens matter.",
     )
     parser.add_argument("policy", help="a folder, a hub id or a shipped model")
-    parsed = parser.parse_args(with_preset_paths(arguments))
+    parsed = parse(parser, arguments)
     config = as_config(parser, parsed)
     config = replace(config, model=replace(config.model, path=parsed.policy))
     for result in evaluate_checkpoint(config):

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+# Sampling of held-out evaluation: (temperature, top-p, top-k). `paper` is arXiv 2604.26326, Section 4.
+EVALUATION_SETTINGS = {"t1": (1.0, 1.0, 0), "paper": (0.6, 0.95, 20)}
+
 
 def require(holds: bool, message: str) -> None:
     """Raise a ValueError with this message unless the condition holds."""
@@ -187,6 +190,12 @@ class BandConfig:
     end: tuple[float, float] = (0.62, 0.77)
     unit: Literal["nats", "relative"] = "relative"
 
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("start", self.start), ("end", self.end)):
+            require(
+                0 <= low <= high, f"band.{name}=[{low}, {high}] must have 0 <= low <= high. Write it as [low, high]."
+            )
+
 
 @dataclass(frozen=True)
 class TheoryConfig:
@@ -227,6 +236,15 @@ class EvaluationConfig:
     at_start: bool = False
     split: Literal["test", "validation"] = "test"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.prompts >= 0 and self.samples >= 1 and self.every >= 0,
+            f"evaluation.prompts={self.prompts} and every={self.every} must not be negative, evaluation.samples="
+            f"{self.samples} must be at least 1.",
+        )
+        unknown = sorted(set(self.settings) - set(EVALUATION_SETTINGS))
+        require(not unknown, f"evaluation.settings must be of {sorted(EVALUATION_SETTINGS)}; got {unknown}.")
 
 
 @dataclass(frozen=True)

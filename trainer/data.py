@@ -28,6 +28,9 @@ class PromptSource(Protocol):
     def held_out_rows(self, count: int) -> list[Row]:
         """Return rows for evaluation, empty where there are none."""
 
+    def rows_to_check(self) -> list[Row]:
+        """Return every row that is known beforehand, so that a bad one stops a run before it starts."""
+
     def solution(self, row: Row, completion: str, reward: float) -> str | None:
         """Return what makes a right completion distinct from others, None for a wrong one."""
 
@@ -61,6 +64,10 @@ class TaskPrompts:
             row = self.task.row(self.split, generator=generator)
             rows.setdefault(row["prompt"], row)
         return list(rows.values())
+
+    def rows_to_check(self) -> list[Row]:
+        """Return one row of each kind: a task's prompts are alike."""
+        return [*self.train_rows(0, 1), *self.held_out_rows(1)]
 
     def solution(self, row: Row, completion: str, reward: float) -> str | None:
         """Return the task's canonical form of a right answer."""
@@ -96,6 +103,10 @@ class FilePrompts:
         """Return the first `count` held-out rows."""
         return list(self.held_out[:count])
 
+    def rows_to_check(self) -> list[Row]:
+        """Return all rows."""
+        return [*self.rows, *self.held_out]
+
     def solution(self, row: Row, completion: str, reward: float) -> str | None:
         """Return the completion's text if its reward is positive."""
         return completion.strip() if reward > 0 else None
@@ -126,20 +137,24 @@ def read_rows(source: str, column: str) -> list[Row]:
                 f"read_rows({source!r}) must have text in column {column!r} of every row; row {number} has none. "
                 "Set data.prompt_column."
             )
-    return [{**row, "prompt": row[column]} for row in rows]
+    # A column that only some rows have is None in the others, so that every batch has the same columns.
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{**{name: row.get(name) for name in names}, "prompt": row[column]} for row in rows]
 
 
 def json_lines(path: Path) -> list[Any]:
     """Return the JSON values of a file, one a line; blank lines are passed over."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"json_lines({str(path)!r}) must hold one JSON object a line; got line {number}: {error}. Mend it."
-                ) from error
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError as error:
+                    raise ValueError(
+                        f"json_lines({str(path)!r}) must hold one JSON object a line; got line {number}: {error}. "
+                        "Mend it."
+                    ) from error
     return rows
 
 
@@ -179,7 +194,10 @@ def build_task(name: str) -> Any:
 def build_reward(config: TrainConfig) -> RewardFunction:
     """Return the reward function: the user's, or the task's verifier."""
     if config.reward.function is not None:
-        return import_object("reward.function", config.reward.function)
+        reward = import_object("reward.function", config.reward.function)
+        if not callable(reward):
+            raise ValueError(f"reward.function={config.reward.function!r} must be callable; got {reward!r}.")
+        return reward
     if config.data.prompts is not None:
         raise ValueError(
             "reward.function must name a reward when prompts come from a file; got null. Set it to module:function."

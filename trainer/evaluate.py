@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from trainer.config import TrainConfig
+from trainer.config import EVALUATION_SETTINGS, TrainConfig
 from trainer.data import PromptSource, Row, build_prompts, build_reward, encode_prompts, max_new_tokens
 from trainer.methods.stages import RewardFunction
 from trainer.model import Policy, load_policy, set_threads
@@ -16,7 +16,7 @@ from trainer.rewards import score
 from trainer.sampling import Sampling, sample
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
 
-SETTINGS = {"t1": Sampling(), "paper": Sampling(temperature=0.6, top_p=0.95, top_k=20)}
+SETTINGS = {name: Sampling(*values) for name, values in EVALUATION_SETTINGS.items()}
 PASS_AT = (1, 8, 32)
 ROWS_AT_ONCE = 1024
 RESAMPLES = 2000

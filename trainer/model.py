@@ -99,8 +99,7 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
             f"load_policy(name={name!r}) must name a folder, a hub id (owner/model) or one of {sorted(SHIPPED)}; "
             "got a folder that does not exist. Check model.path."
         )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usable_device(device)
     if attention == "auto":
         attention = "sdpa_float64" if (device, dtype) == ("cpu", "float32") else "sdpa"
     transformers.utils.logging.disable_progress_bar()
@@ -110,11 +109,16 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
             source, dtype=DTYPES[dtype], attn_implementation=attention
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"load_policy(name={name!r}) must name a model and tokenizer in Hugging Face format; got: "
             f"{str(error).splitlines()[0]} Check model.path, or the connection to the hub."
         ) from error
+    if len(tokenizer) < 2:
+        raise FileNotFoundError(
+            f"load_policy(name={name!r}) must name a model with its tokenizer; got a tokenizer without tokens. "
+            "Save the tokenizer beside the model, and check model.path."
+        )
     return Policy(model.to(device).eval(), tokenizer, stop_ids(model, tokenizer), context_length(model))
 
 
@@ -166,6 +170,24 @@ def stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
 def context_length(model: Any) -> int:
     """Return the longest sequence the model's configuration allows."""
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def usable_device(name: str) -> str:
+    """Return the device of this name, or for `auto` the first GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"model.device={name!r} must be a device of this machine; got: {str(error).splitlines()[0]} "
+            "Set it to auto, cpu, or a GPU such as cuda:0."
+        ) from error
+    return name
 
 
 def check_hashes(folder: Path) -> None:

@@ -27,13 +27,43 @@ def config_parser(**kwargs: Any) -> ArgumentParser:
 
 
 def with_preset_paths(arguments: Sequence[str]) -> list[str]:
-    """Return command-line arguments with the names of presets after `--config` replaced by their files."""
-    resolved = list(arguments)
-    for index, argument in enumerate(resolved[:-1]):
-        preset = PRESETS / f"{resolved[index + 1]}.yaml"
-        if argument == "--config" and preset.is_file() and not Path(resolved[index + 1]).exists():
-            resolved[index + 1] = str(preset)
+    """Return command-line arguments with the names of presets after `--config` replaced by their files.
+
+    Raises:
+        ValueError: neither a file nor a preset.
+    """
+    resolved = [part for argument in arguments for part in split_config(argument)]
+    for index, value in enumerate(resolved[1:], 1):
+        if resolved[index - 1] == "--config" and not Path(value).is_file():
+            preset = PRESETS / f"{value}.yaml"
+            if not preset.is_file():
+                presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+                raise ValueError(
+                    f"--config {value} must name a YAML file or one of the presets {presets}; got neither."
+                )
+            resolved[index] = str(preset)
     return resolved
+
+
+def split_config(argument: str) -> list[str]:
+    """Return `--config=NAME` as two arguments, and any other as it is."""
+    return argument.split("=", 1) if argument.startswith("--config=") else [argument]
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Return the parsed arguments; each configuration file is read alone first, so that a message can name it.
+
+    Raises:
+        ValueError: a file that is not what `--config` reads, or neither a file nor a preset.
+    """
+    resolved = with_preset_paths(arguments)
+    for index, value in enumerate(resolved[1:], 1):
+        if resolved[index - 1] == "--config":
+            try:
+                config_parser(exit_on_error=False).parse_args(["--config", value])
+            except (ArgumentError, TypeError, ValueError) as error:
+                raise ValueError(f"--config {value} must hold settings of TrainConfig as YAML; got: {error}") from error
+    return parser.parse_args(resolved)
 
 
 def load_config(*arguments: str) -> TrainConfig:
@@ -43,7 +73,7 @@ def load_config(*arguments: str) -> TrainConfig:
     3
     """
     parser = config_parser(exit_on_error=False)
-    return as_config(parser, parser.parse_args(with_preset_paths(arguments)))
+    return as_config(parser, parse(parser, arguments))
 
 
 def config_from(settings: Mapping[str, Any]) -> TrainConfig:

@@ -1,6 +1,5 @@
 """Scoring: calls the reward function and checks what it returns."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,23 +25,32 @@ def score(
     """
     group_size = len(completions) // len(rows)
     repeated = [row for row in rows for _ in range(group_size)]
-    columns = {name: [row.get(name) for row in repeated] for name in rows[0] if name != "prompt"}
+    columns = {name: [row[name] for row in repeated] for name in rows[0] if name != "prompt"}
     values = reward(
         prompts=[row["prompt"] for row in repeated], completions=completions, completion_ids=completion_ids, **columns
     )
     name = getattr(reward, "__qualname__", type(reward).__name__)
-    if len(values) != len(completions):
+    count = len(values) if hasattr(values, "__len__") else values
+    if count != len(completions):
         raise ValueError(
-            f"score({name}) must return one reward a completion ({len(completions)}); got {len(values)}. "
+            f"score({name}) must return one reward a completion ({len(completions)}); got {count}. "
             "Return a list of the same length as `completions`."
         )
     for index, value in enumerate(values):
-        if value is None or not math.isfinite(value):
+        if not is_reward(value):
             raise ValueError(
                 f"score({name}) must return finite numbers; got {value} for completion {index}, "
                 f"{completions[index][:60]!r}. Return a number for every completion."
             )
     return torch.tensor([float(value) for value in values]).reshape(len(rows), group_size)
+
+
+def is_reward(value: Any) -> bool:
+    """Return whether a value is a number that float32 holds."""
+    try:
+        return abs(float(value)) <= torch.finfo(torch.float32).max
+    except (TypeError, ValueError):
+        return False
 
 
 def signed(rewards: Tensor) -> Tensor:

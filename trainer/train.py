@@ -91,7 +91,7 @@ class Run:
         self.sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
         self.policy = self.load_policy()
         set_threads(config.model.threads, self.policy)
-        encode_prompts(self.policy, self.prompts.train_rows(0, config.rollout.prompts), self.new_tokens)
+        encode_prompts(self.policy, self.prompts.rows_to_check(), self.new_tokens)
         self.reference = frozen_copy(self.policy) if config.algorithm.kl else None
         self.directory = RunDirectory(config)
         self.began = time.perf_counter()

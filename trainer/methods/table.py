@@ -1,7 +1,7 @@
 """Every method by name, once. A new method is one file and one row; users name their own as `module:name`."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from trainer.methods.advantages import GRPO, reinforce
@@ -51,7 +51,7 @@ def build(key: str, name: str, table: Mapping[str, Any], options: Mapping[str, A
         raise ValueError(f"{key}_options={dict(options or {})} must fit {name}: {error}.") from error
 
 
-def import_object(key: str, name: str) -> Callable[..., Any]:
+def import_object(key: str, name: str) -> Any:
     """Return the object named `module:name`.
 
     Raises:
