@@ -116,7 +116,8 @@ def quickstart(arguments: Sequence[str]) -> int:
     with ThreadPoolExecutor(max(1, chosen.jobs)) as pool:
         codes = list(pool.map(run_arm, range(len(ARMS)), ARMS))
     if any(codes):
-        return max(codes)
+        # A run ended by a signal has a negative code.
+        return max(map(abs, codes))
     if sys.stderr.isatty():
         print("\n" * len(ARMS))
     figures = [str(chosen.output / name) for name in ARMS]

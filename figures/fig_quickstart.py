@@ -31,10 +31,9 @@ def draw_quickstart(runs: Sequence[LoadedRun]) -> Figure:
     return figure
 
 
-def smooth(values: pd.Series) -> np.ndarray:
-    """Return the centred moving average over 10 steps, shorter at both ends."""
-    array, window = np.asarray(values, dtype=float), np.ones(SMOOTHING)
-    return np.convolve(array, window, "same") / np.convolve(np.ones_like(array), window, "same")
+def smooth(values: pd.Series) -> pd.Series:
+    """Return the centred moving average over 10 steps, over fewer at both ends."""
+    return values.rolling(SMOOTHING, center=True, min_periods=1).mean()
 
 
 def draw_entropy(axes: Axes, runs: Sequence[LoadedRun]) -> None:
@@ -64,19 +63,23 @@ def draw_prediction(axes: Axes, runs: Sequence[LoadedRun]) -> None:
             continue
         x, y = scale * rows.dH_first_order.to_numpy(), scale * rows.dH_measured.to_numpy()
         largest = max(largest, np.abs(x).max(), np.abs(y).max())
-        slope = np.polyfit(x, y, 1)[0]
-        text = f"$R^2$ {run.summary['r2_first_order']:.2f}, slope {slope:.2f}"
         look = line_of(index)
+        r2 = run.summary["r2_first_order"]
+        slope = np.cov(x, y)[0, 1] / x.var(ddof=1) if len(x) > 1 and x.std() > 0 else None
+        text = run.name if r2 is None or slope is None else f"$R^2$ {r2:.2f}, slope {slope:.2f}"
         axes.plot(x, y, look.marker, color=look.color, ms=3, alpha=0.5, mew=0, ls="none", label=text)
-    axes.plot([-largest, largest], [-largest, largest], color=INK, lw=1)
-    axes.annotate("identity", (0.62 * largest, 0.72 * largest), ha="right", color=INK, fontsize=10)
-    axes.legend(loc="lower right", handletextpad=0.1, markerscale=2, borderaxespad=0)
     label(
         axes,
         "Entropy change of a step",
         "predicted: $\\langle\\nabla H, \\Delta\\theta\\rangle$ ($10^{-3}$ nats/token)",
         "measured ($10^{-3}$ nats/token)",
     )
+    if largest == 0:
+        axes.annotate("no predictions", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
+        return
+    axes.plot([-largest, largest], [-largest, largest], color=INK, lw=1)
+    axes.annotate("identity", (0.62 * largest, 0.72 * largest), ha="right", color=INK, fontsize=10)
+    axes.legend(loc="lower right", handletextpad=0.1, markerscale=2, borderaxespad=0)
 
 
 def draw_accepted(axes: Axes, runs: Sequence[LoadedRun]) -> None:

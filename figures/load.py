@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ class LoadedRun:
     """What a figure needs of a run directory.
 
     Args:
-        name: the directory's name.
+        name: the directory's name, with its parent's where names repeat.
         metrics: one row a step, the columns of `metrics.jsonl`.
         summary: `summary.json`.
         evaluations: one dict an evaluation, as in `evaluations.jsonl`, oldest first.
@@ -65,4 +65,10 @@ def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
     """
     if not paths:
         raise ValueError("load_runs(paths) must get at least one run directory; got none.")
-    return [load_run(path) for path in paths]
+    runs = [load_run(path) for path in paths]
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        runs = [
+            replace(run, name=f"{path.resolve().parent.name}/{run.name}") for run, path in zip(runs, paths, strict=True)
+        ]
+    return runs

@@ -50,7 +50,9 @@ def save_checkpoint(
     """
     final = folder / f"step_{state.step}"
     temporary = folder / f"step_{state.step}.new"
-    shutil.rmtree(temporary, ignore_errors=True)
+    # A kill while saving leaves a temporary folder behind.
+    for unfinished in folder.glob("step_*.new"):
+        shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     policy.save(temporary)
     torch.save({"optimizer": optimizer.state_dict(), "state": asdict(state)}, temporary / STATE_FILE)

@@ -31,8 +31,8 @@ class PromptSource(Protocol):
     def rows_to_check(self) -> list[Row]:
         """Return every row that is known beforehand, so that a bad one stops a run before it starts."""
 
-    def solution(self, row: Row, completion: str, reward: float) -> str | None:
-        """Return what makes a right completion distinct from others, None for a wrong one."""
+    def solution(self, row: Row, completion: str) -> str | None:
+        """Return the canonical form of a right completion, None where nothing is known but its text."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TaskPrompts:
         """Return one row of each kind: a task's prompts are alike."""
         return [*self.train_rows(0, 1), *self.held_out_rows(1)]
 
-    def solution(self, row: Row, completion: str, reward: float) -> str | None:
+    def solution(self, row: Row, completion: str) -> str | None:
         """Return the task's canonical form of a right answer."""
         return self.task.solution(row, completion)
 
@@ -107,9 +107,9 @@ class FilePrompts:
         """Return all rows."""
         return [*self.rows, *self.held_out]
 
-    def solution(self, row: Row, completion: str, reward: float) -> str | None:
-        """Return the completion's text if its reward is positive."""
-        return completion.strip() if reward > 0 else None
+    def solution(self, row: Row, completion: str) -> str | None:
+        """Return None: a file does not say which texts mean the same."""
+        return None
 
 
 def read_rows(source: str, column: str) -> list[Row]:

@@ -198,6 +198,6 @@ def evaluate_checkpoint(config: TrainConfig) -> list[Evaluation]:
 
 
 def judge(prompts: PromptSource, row: Row, texts: list[str], rewards: list[float]) -> tuple[int, int]:
-    """Return how many of a prompt's completions are right, and how many distinct right answers they hold."""
-    solutions = {prompts.solution(row, text, value) for text, value in zip(texts, rewards, strict=True)}
-    return sum(value > 0 for value in rewards), len(solutions - {None})
+    """Return how many of a prompt's completions are right (reward above 0), and how many distinct ones among them."""
+    right = [text for text, value in zip(texts, rewards, strict=True) if value > 0]
+    return len(right), len({prompts.solution(row, text) or text.strip() for text in right})

@@ -58,10 +58,8 @@ def pretrain(config: PretrainConfig) -> Policy:
     Raises:
         FileExistsError: the output folder holds files.
     """
-    if config.output.is_dir() and any(config.output.iterdir()):
-        raise FileExistsError(
-            f"pretrain(output={str(config.output)!r}) must be a new or empty folder; got one with files."
-        )
+    if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
+        raise FileExistsError(f"pretrain(output={str(config.output)!r}) must be a new or empty folder; got another.")
     torch.set_num_threads(config.threads)
     task = build_task(config.task)
     tokenizer = word_tokenizer(task.words, context_length=64)

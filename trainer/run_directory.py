@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ class RunDirectory:
         for folder in ("checkpoints", "rollouts"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
         if not config.resume:
-            (self.path / "config.yaml").write_text(as_yaml(config))
+            # How to make the run, not how this one was begun: the file serves to resume it.
+            (self.path / "config.yaml").write_text(as_yaml(replace(config, overwrite=False)))
             write_json(self.path / "environment.json", environment(config))
         self.board = SummaryWriter(str(self.path / "tensorboard"))
         self.wandb = start_wandb(config) if config.wandb else None
@@ -113,8 +114,10 @@ class RunDirectory:
         (self.path / "rollouts" / f"step_{step}.jsonl").write_text(text)
 
     def forget_after(self, step: int) -> None:
-        """Drop the rows of steps from `step` on, which an interrupted run wrote after its last checkpoint."""
-        for name, last in (("metrics.jsonl", step - 1), ("evaluations.jsonl", step)):
+        """Drop the rows that the run writes again when it goes on after `step` steps."""
+        # The evaluations of the base and of the finished model are made again; others came before the checkpoint.
+        evaluated_again = step in (0, self.config.steps)
+        for name, last in (("metrics.jsonl", step - 1), ("evaluations.jsonl", step - evaluated_again)):
             file = self.path / name
             if file.is_file():
                 kept = [line for line in complete_lines(file) if json.loads(line)["step"] <= last]

@@ -106,12 +106,12 @@ def sample(
         max_new_tokens,
     ).to(policy.device)
     tokens, attention = (block.repeat_interleave(group_size, 0) for block in pad_left(prompts, policy.device))
-    records = Recorder(count, max_new_tokens, policy.device, statistics)
     finished = torch.zeros(count, dtype=torch.bool, device=policy.device)
     stop = torch.tensor(policy.stop_ids, device=policy.device)
     alive = torch.arange(count, device=policy.device)
     decoder = Decoder(policy, tokens[::group_size], attention[::group_size], group_size)
     logits = decoder.logits
+    records = Recorder(count, max_new_tokens, policy.device, logits.dtype, statistics)
     for t in range(max_new_tokens):
         scaled = logits / sampling.temperature
         probs = truncate(scaled.softmax(-1), top_p=sampling.top_p, top_k=sampling.top_k)
@@ -167,11 +167,11 @@ class Decoder:
 class Recorder:
     """Blocks `[B, T]` that fill up as tokens are drawn."""
 
-    def __init__(self, count: int, length: int, device: torch.device, statistics: bool) -> None:
+    def __init__(self, count: int, length: int, device: torch.device, dtype: torch.dtype, statistics: bool) -> None:
         self.tokens = torch.zeros(count, length, dtype=torch.long, device=device)
         self.mask = torch.zeros(count, length, dtype=torch.bool, device=device)
         names = ("log_prob", "entropy", "entropy_t1", "influence", "curvature")
-        self.values = {name: torch.zeros(count, length, device=device) for name in names}
+        self.values = {name: torch.zeros(count, length, dtype=dtype, device=device) for name in names}
         self.statistics = statistics
 
     def write(self, t: int, rows: Tensor, chosen: Tensor, scaled: Tensor, logits: Tensor) -> None:
@@ -188,7 +188,7 @@ class Recorder:
             recorded["influence"] = found.mean_discriminator - found.discriminator
             recorded["curvature"] = second_order_change(scaled, sampled_token_delta(scaled, chosen, 1.0))
         for name, value in recorded.items():
-            self.values[name][rows, t] = value.to(self.values[name].dtype)
+            self.values[name][rows, t] = value
 
     def rollouts(self, tokens: Tensor, attention: Tensor, finished: Tensor, group_size: int) -> Rollouts:
         """Return what was recorded, cut to the longest completion."""

@@ -17,8 +17,9 @@ def r_squared(predicted: Sequence[float], measured: Sequence[float]) -> float | 
     1.0
     """
     x, y = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
-    spread = ((y - y.mean()) ** 2).sum() if len(y) > 1 else 0.0
-    return float(1 - ((y - x) ** 2).sum() / spread) if spread > 0 else None
+    if len(y) < 2 or np.all(y == y[0]):
+        return None
+    return float(1 - ((y - x) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
 
 def band_error(entropy: Sequence[float], low: Sequence[float], high: Sequence[float]) -> tuple[float, float]:

@@ -60,7 +60,7 @@ def k3(log_prob: Float[Tensor, "*batch"], reference: Float[Tensor, "*batch"]) ->
     0.0
     """
     difference = reference - log_prob
-    return difference.exp() - difference - 1
+    return difference.expm1() - difference
 
 
 def drop(lengths: Int[Tensor, " B"], weights: Float[Tensor, " B"]) -> Mean:

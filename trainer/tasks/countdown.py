@@ -6,6 +6,7 @@ exist for a prompt, so a policy can lose diversity without losing accuracy: that
 """
 
 import random
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ Split = Literal["train", "validation", "test"]
 
 LARGEST = 99
 OPERATORS = ("+", "-", "*")
+# As the tokenizer writes numbers: no leading zeros, no digits of other scripts.
+NUMERAL = re.compile("0|[1-9][0-9]{0,3}")
 WORDS = tuple(str(value) for value in range(LARGEST + 1)) + OPERATORS + (":",)
 MAX_STEPS = 3
 # How many steps the plays have that prompts come from, each entry as likely: the longer, the harder.
@@ -80,7 +83,7 @@ def verify(numbers: Sequence[int], target: int, answer: str) -> Verdict:
     for index in range(0, len(words), 4):
         where = f"step {index // 4 + 1}"
         left, operator, right, result = words[index : index + 4]
-        if operator not in OPERATORS or not all(word.isdecimal() for word in (left, right, result)):
+        if operator not in OPERATORS or not all(map(NUMERAL.fullmatch, (left, right, result))):
             return Verdict(False, None, f"{where} is not of the form a op b c")
         operands = []
         for word in (left, right):
