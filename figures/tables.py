@@ -21,8 +21,15 @@ def quickstart_table(runs: Sequence[LoadedRun]) -> pd.DataFrame:
         columns["base model"] = evaluation_cells(base.base)
     for run in runs:
         columns[run.name] = training_cells(run) | evaluation_cells(run.final)
+    columns = without_empty_rows(columns)
     order = list(dict.fromkeys(key for cells in reversed(columns.values()) for key in cells))
     return pd.DataFrame(columns, index=order).fillna("")
+
+
+def without_empty_rows(columns: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Return the columns without the rows that no run has a value for."""
+    kept = {key for cells in columns.values() for key, text in cells.items() if text != "-"}
+    return {name: {key: text for key, text in cells.items() if key in kept} for name, cells in columns.items()}
 
 
 def training_cells(run: LoadedRun) -> dict[str, str]:

@@ -69,9 +69,9 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
 
 
-def load_state(checkpoint: Path, optimizer: torch.optim.Optimizer, device: torch.device) -> RunState:
+def load_state(checkpoint: Path, optimizer: torch.optim.Optimizer) -> RunState:
     """Give the optimiser its moments back and return the run's state."""
-    saved = torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True)
+    saved = torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True)
     optimizer.load_state_dict(saved["optimizer"])
     state = saved["state"]
     return RunState(**{**state, "scale": OnlineScale(**state["scale"])})

@@ -50,9 +50,11 @@ COLUMNS: dict[str, Column] = {
     "dH_covariance": Column(NATS, "part of dH_tabular from the batch covariance of advantage and influence"),
     "dH_drift": Column(NATS, "tabular second-order term of the sampled tokens, times dH_tabular_scale squared"),
     "sign_rule_agreement": Column("share", "probe tokens with advantage where A times measured change <= 0"),
-    "sign_rule_step": Column("", "1 if mean advantage of trained tokens times dH_measured <= 0; null if the mean is 0"),
+    "sign_rule_step": Column(
+        "", "1 if the mean advantage over rollouts times dH_measured <= 0, 0 if not; null if the mean is 0"
+    ),
     "info": Column("", "what the filter and the controller report of themselves, numbers by name"),
-    "time_rollout_s": Column("s", "sampling and scoring"),
+    "time_rollout_s": Column("s", "sampling and scoring, without what theory records on the way"),
     "time_update_s": Column("s", "forward, backward and optimiser"),
-    "time_theory_s": Column("s", "the probe"),
+    "time_theory_s": Column("s", "the probe, and what is recorded for theory while sampling"),
 }

@@ -20,7 +20,7 @@ class ModelConfig:
 
     Args:
         path: a folder in Hugging Face format, a hub id, or the name of a shipped model.
-        dtype: type of the weights and of the forward pass; log-probabilities are float32 at least.
+        dtype: type of the computation; `bfloat16` keeps float32 weights, and log-probabilities are float32 at least.
         device: a torch device, or `auto` for the first GPU where there is one.
         attention: an attention implementation of transformers (`sdpa`, `eager`, `flash_attention_2`), `sdpa_float64`
             (sampler and trainer agree to the last bit), or `auto`: `sdpa_float64` for float32 on the CPU, else `sdpa`.
@@ -171,6 +171,11 @@ class OptimizerConfig:
             f"optimizer.learning_rate={self.learning_rate} must not be negative, gradient_clip={self.gradient_clip} "
             f"must be above 0 and micro_batch_rows={self.micro_batch_rows} at least 1.",
         )
+        require(
+            0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps >= 0 and self.weight_decay >= 0,
+            f"optimizer.beta1={self.beta1} and beta2={self.beta2} must be in [0, 1), eps={self.eps} and weight_decay="
+            f"{self.weight_decay} not negative.",
+        )
 
 
 @dataclass(frozen=True)
@@ -222,6 +227,7 @@ class EvaluationConfig:
     Args:
         prompts: held-out prompts; 0 turns evaluation off.
         samples: completions a prompt.
+        rows_at_once: completions sampled together; lower it where memory runs out.
         settings: sampling settings, of `t1` (temperature 1) and `paper` (0.6, top-p 0.95, top-k 20).
         every: steps between evaluations on the way; 0 for the end alone.
         at_start: also evaluate the base model.
@@ -231,6 +237,7 @@ class EvaluationConfig:
 
     prompts: int = 256
     samples: int = 32
+    rows_at_once: int = 1024
     settings: tuple[str, ...] = ("t1", "paper")
     every: int = 0
     at_start: bool = False
@@ -239,9 +246,9 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         require(
-            self.prompts >= 0 and self.samples >= 1 and self.every >= 0,
+            self.prompts >= 0 and self.samples >= 1 and self.every >= 0 and self.rows_at_once >= 1,
             f"evaluation.prompts={self.prompts} and every={self.every} must not be negative, evaluation.samples="
-            f"{self.samples} must be at least 1.",
+            f"{self.samples} and rows_at_once={self.rows_at_once} must be at least 1.",
         )
         unknown = sorted(set(self.settings) - set(EVALUATION_SETTINGS))
         require(not unknown, f"evaluation.settings must be of {sorted(EVALUATION_SETTINGS)}; got {unknown}.")

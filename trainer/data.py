@@ -16,6 +16,9 @@ from trainer.streams import numpy_stream, python_stream
 from trainer.tasks import TASKS
 
 Row = dict[str, Any]
+# Draws for each held-out prompt that is wanted, before a task is taken to have no more.
+DRAWS = 100
+RESERVED = {"completions", "completion_ids"}
 
 
 @runtime_checkable
@@ -57,12 +60,14 @@ class TaskPrompts:
         return [self.task.row("train", generator=generator) for _ in range(count)]
 
     def held_out_rows(self, count: int) -> list[Row]:
-        """Return `count` different held-out prompts."""
+        """Return `count` different held-out prompts, fewer if the task has no more."""
         generator = python_stream(self.held_out_seed, "held out", self.split)
         rows: dict[str, Row] = {}
-        while len(rows) < count:
+        for _ in range(DRAWS * count):
             row = self.task.row(self.split, generator=generator)
             rows.setdefault(row["prompt"], row)
+            if len(rows) == count:
+                break
         return list(rows.values())
 
     def rows_to_check(self) -> list[Row]:
@@ -137,6 +142,12 @@ def read_rows(source: str, column: str) -> list[Row]:
                 f"read_rows({source!r}) must have text in column {column!r} of every row; row {number} has none. "
                 "Set data.prompt_column."
             )
+    taken = sorted(RESERVED.intersection(name for row in rows for name in row))
+    if taken:
+        raise ValueError(
+            f"read_rows({source!r}) must not have columns {taken}, which reward functions get from the trainer. "
+            "Rename them."
+        )
     # A column that only some rows have is None in the others, so that every batch has the same columns.
     names = dict.fromkeys(name for row in rows for name in row)
     return [{**{name: row.get(name) for name in names}, "prompt": row[column]} for row in rows]
@@ -222,8 +233,12 @@ def encode_prompts(policy: Policy, rows: Sequence[Row], new_tokens: int) -> list
             words that the tokenizer does not know.
     """
     ids = policy.encode([row["prompt"] for row in rows])
+    tokenizer = policy.tokenizer
+    # Some tokenizers use one token for unknown words and for the beginning or end.
+    others = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    unknown = None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
     for row, tokens in zip(rows, ids, strict=True):
-        if policy.tokenizer.unk_token_id is not None and policy.tokenizer.unk_token_id in tokens:
+        if unknown is not None and unknown in tokens:
             raise ValueError(
                 f"encode_prompts(prompt={row['prompt'][:60]!r}) must hold known words alone; got some that "
                 "the tokenizer maps to its unknown token. Take a model whose tokenizer fits the prompts."

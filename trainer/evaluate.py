@@ -18,7 +18,6 @@ from trainer.streams import TokenUniforms, numpy_stream, stream_seed
 
 SETTINGS = {name: Sampling(*values) for name, values in EVALUATION_SETTINGS.items()}
 PASS_AT = (1, 8, 32)
-ROWS_AT_ONCE = 1024
 RESAMPLES = 2000
 
 
@@ -42,7 +41,8 @@ class Evaluation:
         distinct: distinct right answers among them, one a prompt.
         entropy: nats per token at temperature 1, on the evaluation's own completions.
         response_length: mean tokens of a completion.
-        estimates: pass@k for each k up to `samples`, and `distinct`, by name. pass@1 is mean@samples.
+        estimates: pass@k for each k up to `samples`, and `distinct`, by name. pass@1 is the share of right completions
+            (mean@samples).
     """
 
     setting: str
@@ -93,6 +93,7 @@ def evaluate(
     max_new_tokens: int,
     setting: str,
     seed: int,
+    rows_at_once: int = 1024,
     report: Callable[[int], Any] = lambda done: None,
 ) -> Evaluation | None:
     """Return the evaluation of a policy on held-out prompts; None where there are none.
@@ -106,6 +107,7 @@ def evaluate(
         max_new_tokens: after which a completion is cut.
         setting: a name in SETTINGS.
         seed: root of the evaluation's random streams.
+        rows_at_once: completions sampled together.
         report: called with the number of prompts just finished.
 
     Raises:
@@ -119,7 +121,7 @@ def evaluate(
     ids = encode_prompts(policy, rows, max_new_tokens)
     generator = TokenUniforms(stream_seed(seed, "eval", setting))
     correct, distinct, entropies, lengths = [], [], [], []
-    at_once = max(1, ROWS_AT_ONCE // samples)
+    at_once = max(1, rows_at_once // samples)
     for first in range(0, len(rows), at_once):
         part = range(first, min(first + at_once, len(rows)))
         rollouts = sample(
@@ -174,6 +176,7 @@ def evaluate_settings(
                 max_new_tokens=max_new_tokens(config),
                 setting=setting,
                 seed=config.seed,
+                rows_at_once=chosen.rows_at_once,
                 report=progress.update,
             )
         if result is not None:

@@ -10,7 +10,7 @@ from trainer.checkpoint import RunState
 from trainer.methods.stages import Filtered, Groups
 from trainer.probe import Change, TabularTerms, sign_rule_agreement
 from trainer.rollout import Rollouts
-from trainer.step import Update
+from trainer.step import Update, token_advantages
 
 
 def step_row(
@@ -80,8 +80,9 @@ def theory_columns(
     """Return predicted and measured entropy change; empty where theory is off."""
     if change is None or tabular is None or probe_rows is None:
         return {}
-    used = (filtered.weights * filtered.advantages).flatten().to(rollouts.mask.device)
+    used = token_advantages(rollouts, filtered)
     probe = rollouts.rows(probe_rows)
+    on_probe = used[probe_rows][:, : probe.mask.shape[1]]
     scale = state.scale.value
     return {
         "dH_measured": change.measured,
@@ -92,8 +93,8 @@ def theory_columns(
         "dH_tabular": tabular.unit * scale if scale is not None else None,
         "dH_covariance": tabular.covariance * scale if scale is not None else None,
         "dH_drift": tabular.curvature * scale**2 if scale is not None else None,
-        "sign_rule_agreement": sign_rule_agreement(used[probe_rows], change.per_token, probe.mask),
-        "sign_rule_step": sign_rule_step(used, change.measured),
+        "sign_rule_agreement": sign_rule_agreement(on_probe, change.per_token, probe.mask),
+        "sign_rule_step": sign_rule_step(used.sum(1) / rollouts.lengths, change.measured),
     }
 
 

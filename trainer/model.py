@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
@@ -15,7 +17,6 @@ SHIPPED = {"countdown-0.2m": Path(__file__).parent / "base_models" / "countdown-
 # Below this many parameters a second CPU thread costs more than it brings.
 SMALL = 5_000_000
 HASH_FILE = "SHA256SUMS"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
 
     Args:
         name: a folder with `config.json`, a hub id such as `Qwen/Qwen3-0.6B`, or a shipped model (`countdown-0.2m`).
-        dtype: float32, bfloat16 or float64.
+        dtype: type of the computation: float32, float64, or bfloat16 over float32 weights (steps of a small learning
+            rate are lost in bf16 weights).
         device: a torch device, or `auto` for the first GPU where there is one.
         attention: an attention implementation of transformers, `sdpa_float64`, or `auto`: `sdpa_float64` for float32 on
             the CPU, where it costs little, and `sdpa` elsewhere.
@@ -101,15 +103,17 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
         )
     device = usable_device(device)
     if attention == "auto":
-        attention = "sdpa_float64" if (device, dtype) == ("cpu", "float32") else "sdpa"
+        preferred = "sdpa_float64" if (device, dtype) == ("cpu", "float32") else "sdpa"
+        # Some architectures have no attention but their own.
+        choices = [preferred, "eager"]
+    else:
+        choices = [attention]
     transformers.utils.logging.disable_progress_bar()
     source = str(folder) if folder.is_dir() else name
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            source, dtype=DTYPES[dtype], attn_implementation=attention
-        )
+        model = read_model(source, torch.float64 if dtype == "float64" else torch.float32, choices)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise FileNotFoundError(
             f"load_policy(name={name!r}) must name a model and tokenizer in Hugging Face format; got: "
             f"{str(error).splitlines()[0]} Check model.path, or the connection to the hub."
@@ -119,7 +123,9 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
             f"load_policy(name={name!r}) must name a model with its tokenizer; got a tokenizer without tokens. "
             "Save the tokenizer beside the model, and check model.path."
         )
-    return Policy(model.to(device).eval(), tokenizer, stop_ids(model, tokenizer), context_length(model))
+    model = model.to(device).eval()
+    model.entrocraft_dtype = dtype
+    return Policy(model, tokenizer, stop_ids(model, tokenizer), context_length(model))
 
 
 def set_threads(threads: int, policy: Policy) -> None:
@@ -170,6 +176,26 @@ def stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
 def context_length(model: Any) -> int:
     """Return the longest sequence the model's configuration allows."""
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def read_model(source: str, dtype: torch.dtype, attentions: Sequence[str]) -> Any:
+    """Return the model with the first of these attention implementations that its architecture has."""
+    for attention in attentions[:-1]:
+        with suppress(ValueError):
+            return transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention)
+    return transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attentions[-1])
+
+
+def computing(model: Any) -> AbstractContextManager[Any]:
+    """Return the context in which the model computes in the type it was loaded for."""
+    if getattr(model, "entrocraft_dtype", None) != "bfloat16":
+        return nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Return logits in float32, or as they are in float64: log-probabilities in bf16 would bias importance ratios."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def usable_device(name: str) -> str:
@@ -255,7 +281,7 @@ def new_qwen3(
 
 
 def completion_logits(
-    model: nn.Module, tokens: Tensor, attention: Tensor, completion_length: int, temperature: float
+    model: Any, tokens: Tensor, attention: Tensor, completion_length: int, temperature: float
 ) -> Tensor:
     """Return the float32 logits that predict the last `completion_length` tokens, divided by the temperature.
 
@@ -267,17 +293,17 @@ def completion_logits(
         temperature: the sampling temperature.
 
     Returns:
-        `[B, T, V]`, float32 (float64 for a float64 model): log-probabilities in bf16 would bias importance ratios.
+        `[B, T, V]`, float32 (float64 for a float64 model).
     """
-    output = model(
-        input_ids=tokens[:, :-1],
-        attention_mask=attention[:, :-1].long(),
-        position_ids=positions(attention)[:, :-1],
-        logits_to_keep=completion_length,
-        use_cache=False,
-    )
-    logits = output.logits
-    return (logits if logits.dtype == torch.float64 else logits.float()) / temperature
+    with computing(model):
+        output = model(
+            input_ids=tokens[:, :-1],
+            attention_mask=attention[:, :-1].long(),
+            position_ids=positions(attention)[:, :-1],
+            logits_to_keep=completion_length,
+            use_cache=False,
+        )
+    return at_least_float32(output.logits) / temperature
 
 
 def positions(attention: Tensor) -> Tensor:

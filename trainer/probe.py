@@ -16,7 +16,7 @@ from entropy_theory.network import directional_change, second_directional_change
 from trainer.methods.stages import Filtered
 from trainer.model import completion_logits
 from trainer.rollout import Rollouts
-from trainer.step import Update
+from trainer.step import Update, token_advantages
 
 # Share of the parameter step at which the gradients of the second-order term are taken: large enough that float32
 # rounding of a gradient (about 1e-6) does not matter, small enough that the fourth order (epsilon^2) does not.
@@ -130,7 +130,8 @@ class TabularTerms:
     Args:
         unit: the E4 sum, sum over tokens of A (N - S_k) over the loss's denominator.
         covariance: its part from the batch's covariance of advantage and influence.
-        curvature: the second-order sum, of A^2 (e_k - p)' (Hessian of H) (e_k - p) / 2.
+        curvature: the second-order sum C sum_t (A_t / denominator)^2 (e_k - p)' (Hessian of H) (e_k - p) / 2, C being
+            all tokens of the batch: with step size s = eta / C in the first order, s^2 times it is the second.
     """
 
     unit: float
@@ -152,17 +153,15 @@ def tabular_terms(rollouts: Rollouts, filtered: Filtered, update: Update) -> Tab
     counted = rollouts.mask * ((weights > 0) & (update.tokens_per_row > 0))[:, None]
     if not counted.any():
         return TabularTerms(0.0, 0.0, 0.0)
-    row_advantage = weights * filtered.advantages.flatten().double().to(rollouts.mask.device)
-    scale = 1 / update.tokens_per_row.double().clamp(min=1)
-    share = counted * scale[:, None]
-    advantage = row_advantage[:, None].expand(rollouts.mask.shape)
+    share = counted / update.tokens_per_row.double().clamp(min=1)[:, None]
+    advantage = token_advantages(rollouts, filtered).double()
     influence = rollouts.influence.double()
     unit = float((share * advantage * influence).sum())
     noise = (share * advantage).sum() * (share * influence).sum() / share.sum()
     return TabularTerms(
         unit=unit,
         covariance=unit - float(noise),
-        curvature=float((share * advantage.square() * rollouts.curvature.double()).sum()),
+        curvature=float(((share * advantage).square() * rollouts.curvature.double()).sum() * rollouts.mask.sum()),
     )
 
 
@@ -204,7 +203,7 @@ def sign_rule_agreement(advantages: Tensor, changes: Tensor, mask: Tensor) -> fl
     """Return the share of tokens with A * Delta H <= 0, the paper's sign rule with measured changes.
 
     Args:
-        advantages: `[n]`, one value a row, as used by the update; rows with 0 are left out.
+        advantages: `[n, T]`, as used by the update; tokens with 0 are left out.
         changes: `[n, T]`, measured entropy change at each token's own context, nats.
         mask: `[n, T]`.
 
@@ -213,10 +212,10 @@ def sign_rule_agreement(advantages: Tensor, changes: Tensor, mask: Tensor) -> fl
 
     Source: arXiv 2604.26326, Theorem 1.
 
-    >>> sign_rule_agreement(torch.tensor([1.0]), torch.tensor([[-0.1, 0.2]]), torch.ones(1, 2).bool())
+    >>> sign_rule_agreement(torch.ones(1, 2), torch.tensor([[-0.1, 0.2]]), torch.ones(1, 2).bool())
     0.5
     """
-    counted = mask & (advantages != 0)[:, None]
+    counted = mask & (advantages != 0)
     if not counted.any():
         return None
-    return float((advantages[:, None] * changes <= 0)[counted].double().mean())
+    return float((advantages * changes <= 0)[counted].double().mean())

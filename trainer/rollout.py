@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+SCALARS = ("group_size", "statistics_s")
+
 
 @dataclass(frozen=True)
 class Rollouts:
@@ -26,6 +28,7 @@ class Rollouts:
         curvature: its second-order term per unit of step squared.
         finished: `[B]`, True where the completion ended with a stop token.
         group_size: G.
+        statistics_s: seconds that recording influence and curvature took.
     """
 
     tokens: Int[Tensor, "B L"]
@@ -38,6 +41,7 @@ class Rollouts:
     curvature: Float[Tensor, "B T"]
     finished: Bool[Tensor, " B"]
     group_size: int
+    statistics_s: float = 0.0
 
     @property
     def lengths(self) -> Int[Tensor, " B"]:
@@ -59,7 +63,7 @@ class Rollouts:
 
     def rows(self, index: Int[Tensor, " n"]) -> "Rollouts":
         """Return the rows of this index, with padding columns that none of them needs cut off."""
-        picked = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name != "group_size"}
+        picked = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name not in SCALARS}
         longest = int(picked["mask"].sum(1).max())
         spare = picked["mask"].shape[1] - longest
         first = int(picked["attention"].int().argmax(1).min())

@@ -44,6 +44,8 @@ class RunDirectory:
     def __init__(self, config: TrainConfig) -> None:
         self.path = config.output
         self.config = config
+        if config.wandb:
+            import_wandb()
         occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
         is_run = all((self.path / name).exists() for name in MARKS)
         if config.resume:
@@ -122,6 +124,8 @@ class RunDirectory:
             if file.is_file():
                 kept = [line for line in complete_lines(file) if json.loads(line)["step"] <= last]
                 replace_text(file, "".join(f"{line}\n" for line in kept))
+        self.board.close()
+        self.board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of `metrics.jsonl` written so far."""
@@ -138,17 +142,24 @@ class RunDirectory:
             self.wandb.finish()
 
 
+def import_wandb() -> Any:
+    """Return the module wandb, or say how to install it."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise ImportError("wandb needs the package wandb. Install entrocraft[wandb], or leave wandb empty.") from error
+    return wandb
+
+
 def start_wandb(config: TrainConfig) -> Any:
     """Return a Weights & Biases run in the configured project.
 
     Raises:
         ImportError: without the extra `wandb`.
     """
-    try:
-        import wandb
-    except ImportError as error:
-        raise ImportError("wandb needs the package wandb. Install entrocraft[wandb], or leave wandb empty.") from error
-    return wandb.init(project=config.wandb, name=config.output.name, dir=config.output, config=plain(asdict(config)))
+    return import_wandb().init(
+        project=config.wandb, name=config.output.name, dir=config.output, config=plain(asdict(config))
+    )
 
 
 def environment(config: TrainConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The sampler: batched decoding with a KV cache, recording log-probabilities and exact entropies as it goes."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from entropy_theory import entropy, sampled_token_delta, second_order_change, token_statistics
-from trainer.model import Policy, positions
+from trainer.model import Policy, at_least_float32, computing, positions
 from trainer.rollout import Rollouts, pad_left
 from trainer.streams import TokenUniforms
 
@@ -133,18 +134,19 @@ class Decoder:
     """The model's cache and the state of the rows that are still being decoded."""
 
     def __init__(self, policy: Policy, tokens: Tensor, attention: Tensor, group_size: int) -> None:
-        output = policy.model(
-            input_ids=tokens,
-            attention_mask=attention.long(),
-            position_ids=positions(attention),
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with computing(policy.model):
+            output = policy.model(
+                input_ids=tokens,
+                attention_mask=attention.long(),
+                position_ids=positions(attention),
+                use_cache=True,
+                logits_to_keep=1,
+            )
         self.policy = policy
         self.cache = output.past_key_values
         self.cache.batch_repeat_interleave(group_size)
         self.attention = attention.long().repeat_interleave(group_size, 0)
-        self.logits = as_float(output.logits[:, -1]).repeat_interleave(group_size, 0)
+        self.logits = at_least_float32(output.logits[:, -1]).repeat_interleave(group_size, 0)
 
     def keep(self, going: Tensor) -> None:
         """Leave only the rows where `going` is True."""
@@ -154,14 +156,15 @@ class Decoder:
     def advance(self, chosen: Tensor) -> Tensor:
         """Return the logits `[rows, V]` after the chosen tokens `[rows]`."""
         self.attention = torch.cat([self.attention, torch.ones_like(self.attention[:, :1])], dim=1)
-        output = self.policy.model(
-            input_ids=chosen[:, None],
-            attention_mask=self.attention,
-            position_ids=self.attention.sum(1, keepdim=True) - 1,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        return as_float(output.logits[:, -1])
+        with computing(self.policy.model):
+            output = self.policy.model(
+                input_ids=chosen[:, None],
+                attention_mask=self.attention,
+                position_ids=self.attention.sum(1, keepdim=True) - 1,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        return at_least_float32(output.logits[:, -1])
 
 
 class Recorder:
@@ -173,6 +176,7 @@ class Recorder:
         names = ("log_prob", "entropy", "entropy_t1", "influence", "curvature")
         self.values = {name: torch.zeros(count, length, dtype=dtype, device=device) for name in names}
         self.statistics = statistics
+        self.statistics_s = 0.0
 
     def write(self, t: int, rows: Tensor, chosen: Tensor, scaled: Tensor, logits: Tensor) -> None:
         """Record position t of these rows."""
@@ -185,8 +189,10 @@ class Recorder:
             "entropy_t1": found.entropy if scaled.equal(logits) else entropy(logits),
         }
         if self.statistics:
+            began = time.perf_counter()
             recorded["influence"] = found.mean_discriminator - found.discriminator
             recorded["curvature"] = second_order_change(scaled, sampled_token_delta(scaled, chosen, 1.0))
+            self.statistics_s += time.perf_counter() - began
         for name, value in recorded.items():
             self.values[name][rows, t] = value
 
@@ -200,10 +206,6 @@ class Recorder:
             mask=mask,
             finished=finished,
             group_size=group_size,
+            statistics_s=self.statistics_s,
             **{name: value[:, :longest] for name, value in self.values.items()},
         )
-
-
-def as_float(logits: Tensor) -> Tensor:
-    """Return logits in float32, or as they are in float64."""
-    return logits if logits.dtype == torch.float64 else logits.float()

@@ -80,8 +80,8 @@ class Updater:
         A mini-batch in which no row carries gradient takes no optimiser step, so momentum does not move the weights.
         """
         weights = filtered.weights.flatten().to(rollouts.tokens.device)
-        advantages = filtered.advantages.flatten().to(rollouts.tokens.device) * weights
-        update = Update(tokens_per_row=torch.zeros_like(weights))
+        advantages = token_advantages(rollouts, filtered)
+        update = Update(tokens_per_row=torch.zeros(len(weights), device=weights.device))
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for _ in range(self.epochs):
             for rows in mini_batch_rows(len(weights), rollouts.group_size, self.mini_batches):
@@ -96,6 +96,11 @@ class Updater:
                 for micro in active.split(self.micro_batch_rows):
                     loss += self.backward(rollouts.rows(micro), advantages[micro], mean, update)
                 norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
+                if not norm.isfinite():
+                    raise ValueError(
+                        f"Updater(gradient norm={float(norm)}) must be finite. The weights and the checkpoints before "
+                        "this step are as they were; lower optimizer.learning_rate, or look at the loss terms."
+                    )
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
                 update.losses.append(loss)
@@ -104,8 +109,8 @@ class Updater:
         return update
 
     def carries_gradient(self, advantages: Tensor, mean: Mean) -> Tensor:
-        """Return which rows `[n]` a loss term differentiates: an advantage, or with KL or bonus all that count."""
-        return (advantages != 0) | (mean.rows if self.algorithm.terms else torch.zeros_like(mean.rows))
+        """Return which rows a loss term differentiates: those with an advantage; with KL or bonus, all that count."""
+        return (advantages != 0).any(1) | (mean.rows if self.algorithm.terms else torch.zeros_like(mean.rows))
 
     def backward(self, rollouts: Rollouts, advantages: Tensor, mean: Mean, update: Update) -> float:
         """Add the gradient of these rows' share of the mini-batch's loss; return that share."""
@@ -138,7 +143,7 @@ class Updater:
         return TokenBatch(
             log_prob=chosen_log_prob(logits, rollouts),
             old_log_prob=rollouts.log_prob.to(logits.dtype),
-            advantages=advantages[:, None].to(logits.dtype).expand(rollouts.mask.shape),
+            advantages=advantages[:, : rollouts.mask.shape[1]].to(logits.dtype),
             mask=rollouts.mask,
             entropy=entropy(logits) if needs_entropy else rollouts.entropy.to(logits.dtype),
             reference_log_prob=reference,
@@ -157,6 +162,24 @@ class Updater:
         update.clipped_high += high
         if tokens.reference_log_prob is not None:
             update.kl = (update.kl or 0.0) + float(k3(tokens.log_prob, tokens.reference_log_prob)[tokens.mask].sum())
+
+
+def token_advantages(rollouts: Rollouts, filtered: Filtered) -> Tensor:
+    """Return the advantage of each token times its rollout's weight, `[B, T]`, 0 outside the mask.
+
+    Raises:
+        ValueError: advantages `[P, G, T]` of another T than the rollouts'.
+    """
+    device = rollouts.mask.device
+    advantages = filtered.advantages.flatten(0, 1).to(device)
+    if advantages.dim() == 1:
+        advantages = advantages[:, None].expand(rollouts.mask.shape)
+    if advantages.shape != rollouts.mask.shape:
+        raise ValueError(
+            f"token_advantages(advantages) must have T = {rollouts.mask.shape[1]} tokens; got {advantages.shape[1]}. "
+            "Return [P, G], or [P, G, T] as wide as the longest completion."
+        )
+    return (advantages * filtered.weights.flatten()[:, None].to(device)).masked_fill(~rollouts.mask, 0.0)
 
 
 def chosen_log_prob(logits: Tensor, rollouts: Rollouts) -> Tensor:

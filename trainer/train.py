@@ -8,6 +8,7 @@ import copy
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, build_prompts, build_reward, encode_prompts, max_new_tokens
 from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.interrupt import Interrupt
-from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
+from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule, per_rollout
 from trainer.metrics import describe, step_row
 from trainer.model import Policy, load_policy, set_threads, with_lora
 from trainer.optimizer import build_optimizer, set_learning_rate
@@ -68,13 +69,15 @@ def train(config: TrainConfig, reward: RewardFunction | None = None) -> Result:
         FileExistsError: a run directory that is in use.
         KeyboardInterrupt: after an interrupted run has saved a checkpoint.
     """
-    run = Run(config, reward)
+    threads = torch.get_num_threads()
     try:
-        with Interrupt() as interrupt:
-            run.loop(interrupt)
-        return run.finish()
+        run = Run(config, reward)
+        with closing(run.directory):
+            with Interrupt() as interrupt:
+                run.loop(interrupt)
+            return run.finish()
     finally:
-        run.directory.close()
+        torch.set_num_threads(threads)
 
 
 class Run:
@@ -93,15 +96,15 @@ class Run:
         set_threads(config.model.threads, self.policy)
         encode_prompts(self.policy, self.prompts.rows_to_check(), self.new_tokens)
         self.reference = frozen_copy(self.policy) if config.algorithm.kl else None
+        self.optimizer = build_optimizer(self.policy, config.optimizer)
         self.directory = RunDirectory(config)
         self.began = time.perf_counter()
         self.state = RunState(controller=dict(self.algorithm.controller.start()))
         saved = checkpoints(self.directory.path / "checkpoints") if config.resume else []
         if saved:
             self.policy = self.load_policy(saved[-1])
-        self.optimizer = build_optimizer(self.policy, config.optimizer)
-        if saved:
-            self.state = load_state(saved[-1], self.optimizer, self.policy.device)
+            self.optimizer = build_optimizer(self.policy, config.optimizer)
+            self.state = load_state(saved[-1], self.optimizer)
         if config.resume:
             self.directory.forget_after(self.state.step)
         self.updater = build_updater(config, self.algorithm, self.policy, self.reference, self.optimizer)
@@ -160,9 +163,9 @@ class Run:
         compared = time.perf_counter()
         times = {
             "wall_s": compared - self.began,
-            "time_rollout_s": sampled - started,
+            "time_rollout_s": sampled - started - batch.rollouts.statistics_s,
             "time_update_s": updated - probed,
-            "time_theory_s": (probed - sampled) + (compared - updated),
+            "time_theory_s": (probed - sampled) + (compared - updated) + batch.rollouts.statistics_s,
         }
         row = step_row(
             state=self.state,
@@ -210,7 +213,7 @@ class Run:
             step=step,
             influence=rollouts.influence.sum(1).reshape(rewards.shape).cpu() if config.theory.enabled else None,
         )
-        filtered = self.algorithm.controller.decide(self.state.controller, groups)
+        filtered = self.algorithm.controller.decide(self.state.controller, groups).checked(groups)
         return Batch(rows, texts, rollouts, raw, groups, filtered)
 
     def band(self, step: int) -> Band:
@@ -251,7 +254,7 @@ class Run:
         every = self.config.checkpoint.rollouts_every
         if not every or step % every:
             return
-        weights, advantages = batch.filtered.weights.flatten(), batch.filtered.advantages.flatten()
+        weights, advantages = batch.filtered.weights.flatten(), per_rollout(batch.filtered.advantages).flatten()
         rewards, size = batch.rewards.flatten(), batch.rollouts.group_size
         self.directory.log_rollouts(
             step,

@@ -23,7 +23,7 @@ def algorithm1(groups: Groups) -> Filtered:
     tensor([[0., 1., 1.]])
     """
     side = groups.band.side(groups.entropy)
-    return Filtered((side * groups.advantages >= 0).to(groups.advantages.dtype), groups.advantages)
+    return Filtered((side * groups.rollout_advantages >= 0).to(groups.rewards.dtype), groups.advantages)
 
 
 def released(groups: Groups) -> Filtered:

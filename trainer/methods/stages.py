@@ -59,13 +59,18 @@ class Band:
         return int(entropy > self.high) - int(entropy < self.low)
 
 
+def per_rollout(advantages: Float[Tensor, "P G *T"]) -> Float[Tensor, "P G"]:
+    """Return one advantage a rollout: the mean over its tokens where they have their own."""
+    return advantages if advantages.dim() == 2 else advantages.mean(2)
+
+
 @dataclass(frozen=True)
 class Groups:
     """What a filter sees of a batch of rollouts.
 
     Args:
         rewards: `[P, G]`, as the advantage estimator got them.
-        advantages: `[P, G]`.
+        advantages: `[P, G]`, or one value a token, `[P, G, T]`.
         entropy: the batch's entropy, nats per token, before the update.
         band: where it is wanted.
         step: index of the step, from 0.
@@ -74,11 +79,16 @@ class Groups:
     """
 
     rewards: Float[Tensor, "P G"]
-    advantages: Float[Tensor, "P G"]
+    advantages: Float[Tensor, "P G *T"]
     entropy: float
     band: Band
     step: int
     influence: Float[Tensor, "P G"] | None = None
+
+    @property
+    def rollout_advantages(self) -> Float[Tensor, "P G"]:
+        """One advantage a rollout: the mean over its tokens where they have their own."""
+        return per_rollout(self.advantages)
 
 
 @dataclass(frozen=True)
@@ -87,18 +97,34 @@ class Filtered:
 
     Args:
         weights: `[P, G]`, 0 rejects a rollout, 1 accepts it, other positive values weigh it.
-        advantages: `[P, G]`, as given or replaced.
+        advantages: `[P, G]` or `[P, G, T]`, as given or replaced.
         info: numbers for the log.
     """
 
-    weights: Float[Tensor, "P G"]
-    advantages: Float[Tensor, "P G"]
-    info: Mapping[str, float] = field(default_factory=dict)
+    weights: Float[Tensor, "P G"] | Bool[Tensor, "P G"]
+    advantages: Float[Tensor, "P G *T"]
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def all(cls, groups: Groups) -> "Filtered":
         """Accept every rollout as it is."""
-        return cls(weights=torch.ones_like(groups.advantages), advantages=groups.advantages)
+        return cls(weights=torch.ones_like(groups.rewards), advantages=groups.advantages)
+
+    def checked(self, groups: Groups) -> "Filtered":
+        """Return this with weights and info as numbers.
+
+        Raises:
+            ValueError: weights of another shape than `[P, G]`, negative or not finite, or advantages that do not fit.
+        """
+        fits = self.weights.shape == groups.rewards.shape == self.advantages.shape[:2]
+        if not fits or not bool((self.weights >= 0).all()) or not bool(self.advantages.isfinite().all()):
+            raise ValueError(
+                f"a filter must return weights [P, G] = {list(groups.rewards.shape)} that are not negative, and finite "
+                f"advantages [P, G] or [P, G, T]; got {list(self.weights.shape)} and {list(self.advantages.shape)}, "
+                f"least weight {float(self.weights.min()):.3g}. Mend algorithm.filter or algorithm.advantage."
+            )
+        info = {name: float(value) for name, value in self.info.items()}
+        return Filtered(self.weights.to(groups.rewards.dtype), self.advantages, info)
 
 
 @dataclass(frozen=True)
@@ -180,9 +206,9 @@ class RewardFunction(Protocol):
 
 @runtime_checkable
 class AdvantageEstimator(Protocol):
-    """Rewards `[P, G]` -> advantages `[P, G]`."""
+    """Rewards `[P, G]` -> advantages `[P, G]`, or one value a token, `[P, G, T]`."""
 
-    def __call__(self, rewards: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]: ...
+    def __call__(self, rewards: Float[Tensor, "P G"]) -> Float[Tensor, "P G *T"]: ...
 
 
 @runtime_checkable

@@ -1,0 +1,124 @@
+"""Checkpoints are models that anyone can load, and only complete ones count."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import transformers
+
+import entrocraft
+from trainer import model as models
+from trainer.checkpoint import checkpoints
+
+
+@pytest.fixture
+def texts():
+    return ["1 2 3 4 7 : 3 + 4 7", "9 9 9 9 81 : 9 * 9 81"]
+
+
+def logits_of(model, tokenizer, texts):
+    with torch.no_grad():
+        return [model(torch.tensor([tokenizer(text).input_ids])).logits for text in texts]
+
+
+def test_a_checkpoint_is_the_trained_policy(tmp_path, monkeypatch, texts, base_weights):
+    """Bit for bit under the attention it was trained with, and to rounding under transformers' default."""
+    seen = {}
+    save = models.Policy.save
+
+    def remember(policy, folder):
+        seen["logits"] = logits_of(policy.model, policy.tokenizer, texts)
+        seen["ids"], seen["text"] = policy.encode(texts), policy.decode([[5, 6, 7], [8, 0]])
+        save(policy, folder)
+
+    monkeypatch.setattr(models.Policy, "save", remember)
+    settings = {"output": str(tmp_path / "run"), "steps": 2, "evaluation": {"prompts": 0}}
+    entrocraft.train({**settings, "rollout": {"prompts": 4, "group_size": 8}, "optimizer": {"learning_rate": 1e-3}})
+    folder = tmp_path / "run" / "checkpoints" / "step_2"
+    same = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa_float64")
+    default = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert default.dtype == torch.float32
+    assert [list(ids) for ids in tokenizer(texts).input_ids] == seen["ids"]
+    assert tokenizer.batch_decode([[5, 6, 7], [8]]) == seen["text"]
+    assert all(torch.equal(a, b) for a, b in zip(logits_of(same, tokenizer, texts), seen["logits"], strict=True))
+    for a, b in zip(logits_of(default, tokenizer, texts), seen["logits"], strict=True):
+        assert float((a - b).abs().max()) < 1e-5
+    base = transformers.AutoModelForCausalLM.from_pretrained(models.SHIPPED["countdown-0.2m"])
+    assert float((logits_of(base, tokenizer, texts)[0] - seen["logits"][0]).abs().max()) > 1e-2
+
+
+def test_a_checkpoint_needs_nothing_of_ours(tiny):
+    """Our attention's name stays out of the files: where it is not registered, they must load too."""
+    for file in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        text = (tiny().last / file).read_text()
+        assert "sdpa_float64" not in text
+        assert "entrocraft" not in text
+        assert json.loads(text)
+
+
+@pytest.mark.parametrize(("keep", "left"), [("2", [3, 4]), ("1", [4]), ("0", [1, 2, 3, 4])])
+def test_keep_deletes_the_oldest(tiny, keep, left):
+    run = tiny({"checkpoint.every": "1", "checkpoint.keep": keep, "steps": "4"})
+    folder = run.path / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == [f"step_{step}" for step in left]
+
+
+def test_checkpoints_are_ordered_by_number_and_half_ones_do_not_count(tiny, copied):
+    folder = copied(tiny()) / "checkpoints"
+    for name in ("step_9", "step_10", "step_11.new", "step_12"):
+        shutil.copytree(folder / "step_3", folder / name)
+    (folder / "step_12" / "trainer_state.pt").unlink()
+    assert [path.name for path in checkpoints(folder)] == ["step_3", "step_9", "step_10"]
+
+
+def test_a_kill_while_saving_leaves_the_older_checkpoint_and_no_rubbish(tiny, tmp_path, monkeypatch, command):
+    """The kill is an exception in the middle of a save: what it leaves on disk is what SIGKILL leaves."""
+    settings = {"steps": "4", "checkpoint.every": "2"}
+    whole = tiny(settings)
+    saved, save = [], torch.save
+
+    def die_at_the_second(*arguments):
+        saved.append(1)
+        if len(saved) == 2:
+            raise OSError("killed")
+        save(*arguments)
+
+    monkeypatch.setattr(torch, "save", die_at_the_second)
+    run = tiny(settings, output=tmp_path / "run", expect=1)
+    folder = run.path / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["step_2", "step_4.new"]
+    monkeypatch.setattr(torch, "save", save)
+    shutil.copytree(folder / "step_4.new", folder / "step_3.new")  # as left by an interrupt's own checkpoint
+    resumed = command("train", "--config", run.path / "config.yaml", "--resume=true", path=run.path)
+    assert resumed.code == 0, resumed.said
+    assert sorted(path.name for path in folder.iterdir()) == ["step_2", "step_4"]
+    assert resumed.weights == whole.weights
+    assert resumed.timeless == whole.timeless
+
+
+def test_lora_checkpoints_hold_the_adapter_and_can_be_evaluated(tiny, command, tmp_path):
+    peft = pytest.importorskip("peft")
+    settings = {"model.lora_rank": "2", "optimizer.learning_rate": "1e-2", "checkpoint.every": "2"}
+    run = tiny({**settings, "evaluation.prompts": "4"})
+    assert sorted(path.name for path in run.last.iterdir() if path.suffix == ".safetensors") == [
+        "adapter_model.safetensors"
+    ]
+    loaded = peft.AutoPeftModelForCausalLM.from_pretrained(run.last)
+    adapter = [value for name, value in loaded.named_parameters() if "lora_B" in name]
+    assert adapter
+    assert any(bool(value.any()) for value in adapter)
+    said = command("evaluate", run.last, "--config", run.path / "config.yaml").printed
+    final = [row for row in run.evaluations if row["step"] == 3]
+    for row in final:
+        for name, estimate in row["estimates"].items():
+            assert f"{name:10} {estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]" in said
+    killed = tiny({**settings, "evaluation.prompts": "4"}, output=tmp_path / "run")
+    shutil.rmtree(killed.last)
+    (killed.path / "summary.json").unlink()
+    resumed = command("train", "--config", killed.path / "config.yaml", "--resume=true", path=killed.path)
+    assert resumed.code == 0, resumed.said
+    assert resumed.timeless == run.timeless
+    file = "adapter_model.safetensors"
+    assert (resumed.last / file).read_bytes() == (run.last / file).read_bytes()
