@@ -1,13 +1,13 @@
 """A step's row of metrics, from what the stages returned."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainer.checkpoint import RunState
-from trainer.methods.stages import Filtered, Groups
+from trainer.methods.stages import Filtered, Groups, per_rollout
 from trainer.probe import Change, TabularTerms, sign_rule_agreement
 from trainer.rollout import Rollouts
 from trainer.step import Update, token_advantages
@@ -107,6 +107,22 @@ def sign_rule_step(advantages: Tensor, measured: float) -> int | None:
     if abs(mean) <= 1e-6 * max(largest, torch.finfo(torch.float32).tiny):
         return None
     return int(mean * measured <= 0)
+
+
+def rollout_rows(
+    rows: Sequence[Mapping[str, Any]], texts: Sequence[str], rewards: Tensor, filtered: Filtered, count: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the first `count` rollouts of a step as they are written to `rollouts/`."""
+    group_size = rewards.shape[1]
+    advantages = per_rollout(filtered.advantages).flatten()
+    for index in range(min(count, len(texts))):
+        yield {
+            "prompt": rows[index // group_size]["prompt"],
+            "completion": texts[index],
+            "reward": float(rewards.flatten()[index]),
+            "advantage": float(advantages[index]),
+            "weight": float(filtered.weights.flatten()[index]),
+        }
 
 
 def describe(row: Mapping[str, Any]) -> str:

@@ -22,8 +22,8 @@ from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, build_prompts, build_reward, encode_prompts, max_new_tokens
 from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.interrupt import Interrupt
-from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule, per_rollout
-from trainer.metrics import describe, step_row
+from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
+from trainer.metrics import describe, rollout_rows, step_row
 from trainer.model import Policy, load_policy, set_threads, with_lora
 from trainer.optimizer import build_optimizer, set_learning_rate
 from trainer.probe import Change, Probe, TabularTerms, tabular_terms
@@ -183,7 +183,11 @@ class Run:
         self.state, info = self.advance(batch, row, change, tabular)
         row["info"] = {**batch.filtered.info, **info}
         self.directory.log(row)
-        self.write_rollouts(step, batch)
+        if self.config.checkpoint.rollouts_every and step % self.config.checkpoint.rollouts_every == 0:
+            count = self.config.checkpoint.rollouts
+            self.directory.log_rollouts(
+                step, rollout_rows(batch.rows, batch.texts, batch.rewards, batch.filtered, count)
+            )
         return row
 
     def gather(self, step: int) -> Batch:
@@ -248,27 +252,6 @@ class Run:
             scale = scale.learn(predicted=tabular.unit, measured=change.measured)
         counts = {"step": row["step"] + 1, "samples": row["samples"], "tokens": row["tokens"]}
         return replace(self.state, **counts, controller=controller, scale=scale), info
-
-    def write_rollouts(self, step: int, batch: Batch) -> None:
-        """Write a sample of this step's rollouts if it is time."""
-        every = self.config.checkpoint.rollouts_every
-        if not every or step % every:
-            return
-        weights, advantages = batch.filtered.weights.flatten(), per_rollout(batch.filtered.advantages).flatten()
-        rewards, size = batch.rewards.flatten(), batch.rollouts.group_size
-        self.directory.log_rollouts(
-            step,
-            (
-                {
-                    "prompt": batch.rows[index // size]["prompt"],
-                    "completion": batch.texts[index],
-                    "reward": float(rewards[index]),
-                    "advantage": float(advantages[index]),
-                    "weight": float(weights[index]),
-                }
-                for index in range(min(self.config.checkpoint.rollouts, len(batch.texts)))
-            ),
-        )
 
     def save(self) -> None:
         """Write a checkpoint."""

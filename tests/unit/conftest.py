@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from trainer.model import Policy, load_policy, new_qwen3, word_tokenizer
+from trainer.model import Policy, load_policy
+from trainer.new_model import new_qwen3, word_tokenizer
 
 
 def new_tiny_policy() -> Policy:

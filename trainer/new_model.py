@@ -1,0 +1,52 @@
+"""New models for testbeds: a word-level tokenizer and a small Qwen3-architecture network with random weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from trainer.model import Policy
+
+
+def word_tokenizer(words: Sequence[str], *, context_length: int) -> transformers.PreTrainedTokenizerFast:
+    """Return a word-level tokenizer: one token a word, words separated by spaces, no token added to prompts.
+
+    Padding is told apart by position everywhere, so the end token serves for it: every token but `<unk>` is learnt.
+    """
+    vocabulary = {word: index for index, word in enumerate(["<eos>", "<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<eos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        model_max_length=context_length,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_qwen3(
+    tokenizer: Any, *, hidden: int, layers: int, heads: int, feed_forward: int, context_length: int, seed: int
+) -> Policy:
+    """Return a randomly initialised Qwen3-architecture policy with tied embeddings, in float32."""
+    config = transformers.Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=hidden // heads,
+        intermediate_size=feed_forward,
+        max_position_embeddings=context_length,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.Qwen3ForCausalLM(config)
+    return Policy(model.eval(), tokenizer, (tokenizer.eos_token_id,), context_length)
