@@ -57,6 +57,23 @@ def test_held_out_prompts_are_shared_by_runs_of_other_seeds():
     assert one.train_rows(0, 10) != other.train_rows(0, 10)
 
 
+class FourPrompts:
+    """A task with four prompts, each drawn twice before the next."""
+
+    def __init__(self):
+        self.drawn = 0
+
+    def row(self, split, *, generator):
+        self.drawn += 1
+        return {"prompt": f"p{self.drawn // 2 % 4}"}
+
+
+def test_a_task_that_has_no_more_prompts_gives_fewer():
+    source = TaskPrompts(FourPrompts(), seed=0, split="test", held_out_seed=1)
+    assert len(source.held_out_rows(3)) == 3
+    assert sorted(row["prompt"] for row in source.held_out_rows(9)) == ["p0", "p1", "p2", "p3"]
+
+
 def write(tmp_path, text):
     path = tmp_path / "prompts.jsonl"
     path.write_text(text, encoding="utf-8")

@@ -71,9 +71,11 @@ def off_policy(tiny):
 FILTERED = Filtered(torch.tensor(WEIGHTS, dtype=torch.float64), torch.tensor(ADVANTAGES, dtype=torch.float64))
 
 
-def plain_loss(model, reference, rollouts, rows, *, every_row_counts, kl=0.0, bonus=0.0, weigh=lambda ratio: 1.0):
+def plain_loss(
+    model, reference, rollouts, rows, *, every_row_counts, kl=0.0, bonus=0.0, weigh=lambda ratio: 1.0, given=FILTERED
+):
     """The loss of these rows written out, its denominator, and how many tokens each clip bound took out."""
-    weights, advantages = FILTERED.weights.flatten(), FILTERED.advantages.flatten()
+    weights, advantages = given.weights.flatten(), given.advantages.flatten(0, 1)
     total, tokens, low, high = 0.0, 0, 0, 0
     for row in rows:
         completion, prompt = rollouts.completions()[row], PROMPTS[row // GROUP]
@@ -86,7 +88,7 @@ def plain_loss(model, reference, rollouts, rows, *, every_row_counts, kl=0.0, bo
         for place, token in enumerate(completion):
             log_probs = logits[place].log_softmax(-1)
             ratio = (log_probs[token] - rollouts.log_prob[row, place]).exp()
-            advantage = weights[row] * advantages[row]
+            advantage = weights[row] * (advantages[row, place] if advantages.dim() == 2 else advantages[row])
             surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - LOW, 1 + HIGH) * advantage)
             total -= weigh(ratio.detach()) * surrogate
             low += int(ratio < 1 - LOW and advantage < 0)
@@ -132,6 +134,21 @@ def test_gradients_are_those_of_plain_autograd(off_policy, denominator, kl, bonu
         removed = [removed[0] + low, removed[1] + high]
     assert [update.clipped_low, update.clipped_high] == removed
     assert min(removed) > 0  # both bounds were at work
+
+
+def test_advantages_may_differ_from_token_to_token(off_policy):
+    model, rollouts, reference = off_policy
+    width = rollouts.mask.shape[1]
+    advantages = torch.randn(len(PROMPTS), GROUP, width, generator=torch.Generator().manual_seed(4))
+    given = Filtered(FILTERED.weights, advantages)
+    for micro_batch_rows in (64, 1):  # alone, a row is narrower than the batch
+        update, gradients = gradients_of_update(model, rollouts, given, micro_batch_rows=micro_batch_rows)
+        loss, *_ = plain_loss(model, reference, rollouts, range(12), every_row_counts=False, given=given)
+        torch.testing.assert_close(gradients[0], plain_gradient(loss, model), rtol=0, atol=CLOSED_FORM)
+        assert update.losses == pytest.approx([loss.item()], abs=CLOSED_FORM)
+    constant = Filtered(FILTERED.weights, FILTERED.advantages[..., None].expand(-1, -1, width))
+    by_token, by_rollout = (gradients_of_update(model, rollouts, one)[1][0] for one in (constant, FILTERED))
+    assert torch.equal(by_token, by_rollout)
 
 
 def test_token_weights_multiply_the_objective_alone(off_policy):

@@ -203,3 +203,14 @@ def test_an_update_leaves_rollouts_and_decision_alone(tiny):
     assert given.advantages.tolist() == [SOME] * 4
     for name, value in vars(before).items():
         assert torch.equal(torch.as_tensor(getattr(rollouts, name)), torch.as_tensor(value)), name
+
+
+def test_a_gradient_that_is_not_finite_is_refused_before_it_reaches_the_weights(tiny):
+    rollouts, before = rollouts_of(tiny), weights_of(tiny.model)
+    old = rollouts.log_prob.clone()
+    old[0, 0] = -1e4  # an infinite ratio
+    doctored, optimizer = replace(rollouts, log_prob=old), torch.optim.AdamW(tiny.model.parameters(), lr=1e-2)
+    with pytest.raises(ValueError, match=r"gradient norm=.*must be finite"):
+        updater(tiny.model, optimizer=optimizer, mini_batches=1)(doctored, filtered([[-1.0, 1.0, 0.0]] * 4))
+    assert same(weights_of(tiny.model), before)
+    assert not optimizer.state
