@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 
-def directional_change(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> float:
+def first_order_along(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> float:
     """Return <gradient of H, step>: the first-order entropy change of a parameter step, in the gradient's units.
 
     Exact at first order whatever the optimiser did to make the step. Summed in float64.
@@ -26,13 +26,13 @@ def directional_change(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> fl
     Source: E7, the chain rule.
 
     >>> import torch
-    >>> directional_change([torch.tensor([1.0, 2.0])], [torch.tensor([0.5, -1.0])])
+    >>> first_order_along([torch.tensor([1.0, 2.0])], [torch.tensor([0.5, -1.0])])
     -1.5
     """
     return float(sum((g.double() * v.double()).sum() for g, v in zip(gradient, step, strict=True)))
 
 
-def second_directional_change(
+def second_order_along(
     ahead: Sequence[Tensor], behind: Sequence[Tensor], step: Sequence[Tensor], epsilon: float
 ) -> float:
     """Return 1/2 v' (Hessian of H) v from the gradients at theta + epsilon v and theta - epsilon v.
@@ -49,7 +49,7 @@ def second_directional_change(
 
     >>> import torch
     >>> v = [torch.tensor([1.0])]  # H = theta^2 / 2 at theta = 0: gradient is theta
-    >>> round(second_directional_change([torch.tensor([0.1])], [torch.tensor([-0.1])], v, 0.1), 6)
+    >>> round(second_order_along([torch.tensor([0.1])], [torch.tensor([-0.1])], v, 0.1), 6)
     0.5
     """
-    return (directional_change(ahead, step) - directional_change(behind, step)) / (4 * epsilon)
+    return (first_order_along(ahead, step) - first_order_along(behind, step)) / (4 * epsilon)

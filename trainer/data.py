@@ -18,7 +18,7 @@ from trainer.tasks import TASKS
 Row = dict[str, Any]
 # Draws for each held-out prompt that is wanted, before a task is taken to have no more.
 DRAWS = 100
-RESERVED = {"completions", "completion_ids"}
+RESERVED = {"prompts", "completions", "completion_ids"}
 
 
 @runtime_checkable

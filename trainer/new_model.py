@@ -13,7 +13,7 @@ from trainer.model import Policy
 def word_tokenizer(words: Sequence[str], *, context_length: int) -> transformers.PreTrainedTokenizerFast:
     """Return a word-level tokenizer: one token a word, words separated by spaces, no token added to prompts.
 
-    Padding is told apart by position everywhere, so the end token serves for it: every token but `<unk>` is learnt.
+    Padding is told apart by position everywhere, so the end token serves for it.
     """
     vocabulary = {word: index for index, word in enumerate(["<eos>", "<unk>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from entropy_theory import entropy
-from entropy_theory.network import directional_change, second_directional_change
+from entropy_theory.network import first_order_along, second_order_along
 from trainer.methods.stages import Filtered
 from trainer.model import completion_logits
 from trainer.rollout import Rollouts
@@ -64,16 +64,14 @@ class Probe:
             step = [now - then for now, then in zip(self.parameters, self.before, strict=True)]
         return Change(
             measured=self.rollouts.mean(changes),
-            first_order=directional_change(self.gradient, step),
+            first_order=first_order_along(self.gradient, step),
             second_order=self.second_order(step) if second_order else None,
             per_token=changes,
         )
 
     def second_order(self, step: list[Tensor]) -> float:
         """Return the second-order term of the step from the weights before it."""
-        return second_directional_change(
-            self.gradient_at(EPSILON, step), self.gradient_at(-EPSILON, step), step, EPSILON
-        )
+        return second_order_along(self.gradient_at(EPSILON, step), self.gradient_at(-EPSILON, step), step, EPSILON)
 
     def gradient_at(self, epsilon: float, step: list[Tensor]) -> list[Tensor]:
         """Return the gradient of entropy at the weights before the update plus `epsilon` times the step."""

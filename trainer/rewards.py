@@ -30,7 +30,7 @@ def score(
         prompts=[row["prompt"] for row in repeated], completions=completions, completion_ids=completion_ids, **columns
     )
     name = getattr(reward, "__qualname__", type(reward).__name__)
-    count = len(values) if hasattr(values, "__len__") else values
+    count = len(values) if hasattr(values, "__len__") else f"a {type(values).__name__}"
     if count != len(completions):
         raise ValueError(
             f"score({name}) must return one reward a completion ({len(completions)}); got {count}. "
@@ -47,6 +47,8 @@ def score(
 
 def is_reward(value: Any) -> bool:
     """Return whether a value is a number that float32 holds."""
+    if isinstance(value, str):
+        return False
     try:
         return abs(float(value)) <= torch.finfo(torch.float32).max
     except (TypeError, ValueError):

@@ -62,11 +62,9 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
         uniforms: `[B]` in [0, 1).
     """
     cumulative = probs.double().cumsum(-1)
+    # In float64 u < 1 times the total rounds below the total, so a token with mass is always found.
     threshold = (uniforms.to(cumulative) * cumulative[..., -1])[..., None]
-    token = torch.searchsorted(cumulative, threshold, right=True)[..., 0]
-    # u close to 1 can round up to the total: then the last token with mass is meant.
-    last = (probs > 0).long().cumsum(-1).argmax(-1)
-    return token.minimum(last)
+    return torch.searchsorted(cumulative, threshold, right=True)[..., 0]
 
 
 @torch.no_grad()

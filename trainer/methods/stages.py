@@ -60,7 +60,10 @@ class Band:
 
 
 def per_rollout(advantages: Float[Tensor, "P G *T"]) -> Float[Tensor, "P G"]:
-    """Return one advantage a rollout: the mean over its tokens where they have their own."""
+    """Return one advantage a rollout: where tokens have their own, the mean over T, which has the sign of their sum.
+
+    Tokens after a completion's end must hold 0.
+    """
     return advantages if advantages.dim() == 2 else advantages.mean(2)
 
 

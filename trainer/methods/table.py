@@ -60,7 +60,7 @@ def import_object(key: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ImportError(
             f"{key}={name!r} must name something importable as module:name; got {type(error).__name__}: {error}. "
             "Run from the folder that holds the module, or put it on PYTHONPATH."
