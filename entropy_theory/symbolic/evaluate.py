@@ -100,8 +100,15 @@ def _compiled(expression: Expr) -> Callable[[Point], mpf]:
     if expression.is_Rational:
         above, below = expression.p, expression.q
         return lambda at: mpf(above) / below
+    if expression.is_Symbol and expression.is_integer:
+        return lambda at: at.bound[expression] if expression in at.bound else _named(expression, at)
     if expression.is_Symbol or expression.is_Indexed:
-        return lambda at: _named(expression, at)
+        family, arms = _family_and_arms(expression)
+        return lambda at: (
+            at.known[key]
+            if (key := (family, *[at.bound.get(arm, arm) for arm in arms])) in at.known
+            else _named(expression, at)
+        )
     if expression.is_Add or expression.is_Mul:
         parts, joined = [_compiled(part) for part in expression.args], sum if expression.is_Add else math.prod
         return lambda at: joined([part(at) for part in parts])
@@ -114,8 +121,12 @@ def _compiled(expression: Expr) -> Callable[[Point], mpf]:
     if expression.func in FUNCTIONS:
         function, parts = FUNCTIONS[expression.func], [_compiled(part) for part in expression.args]
         return lambda at: mpf(function(*(part(at) for part in parts)))
-    indices = tuple(free_symbols(expression))
-    return lambda at: _remembered(expression, indices, at)
+    indices = [symbol for symbol in free_symbols(expression) if symbol.is_Symbol and symbol.is_integer]
+    return lambda at: (
+        at.known[key]
+        if (key := (expression, *[at.bound.get(index) for index in indices])) in at.known
+        else _remembered(expression, key, at)
+    )
 
 
 def _number(given: object) -> mpf:
@@ -123,14 +134,19 @@ def _number(given: object) -> mpf:
     return mpf(given.p) / given.q if isinstance(given, Rational) else mpf(given)
 
 
+def _family_and_arms(name: Symbol | sympy.Indexed) -> tuple[Expr | IndexedBase, tuple[int | Symbol, ...]]:
+    """Return what stands under one name, and the arms asked for: numbers or indices."""
+    if isinstance(name, sympy.Indexed):
+        return name.base, tuple(int(arm) if arm.is_Integer else arm for arm in name.indices)
+    return name, ()
+
+
 def _named(name: Symbol | sympy.Indexed, at: Point) -> mpf:
-    """Return the value of a symbol: an index, a given number, or what its definition says."""
-    if name in at.bound:
-        return mpf(at.bound[name])
+    """Return the value of a symbol: K, a given number, or what its definition says."""
     if name == K:
         return mpf(at.arms)
-    family, indices = (name.base, name.indices) if isinstance(name, sympy.Indexed) else (name, ())
-    key = (family, *(int(value(index, at)) for index in indices))
+    family, arms = _family_and_arms(name)
+    key = (family, *(at.bound.get(arm, arm) for arm in arms))
     if key not in at.known:
         if family in DEFINITIONS:
             found = value(DEFINITIONS[family](Symbol("m_", integer=True), *map(sympy.Integer, key[1:])), at)
@@ -141,9 +157,8 @@ def _named(name: Symbol | sympy.Indexed, at: Point) -> mpf:
     return at.known[key]
 
 
-def _remembered(expression: Expr, symbols: tuple[Expr, ...], at: Point) -> mpf:
-    """Return the value of a sum, a derivative or a change, computed once for each setting of its indices."""
-    key = (expression, *((index, at.bound[index]) for index in symbols if index in at.bound))
+def _remembered(expression: Expr, key: tuple[object, ...], at: Point) -> mpf:
+    """Return the value of a sum, a derivative or a change, and keep it under its setting of indices."""
     if key not in at.known:
         if isinstance(expression, Sum):
             term, (index, low, high) = outermost(expression)

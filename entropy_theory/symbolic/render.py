@@ -169,7 +169,7 @@ def tex_step(step: Step) -> str:
     """Return one step as LaTeX: its name, its reason, the equality and its check."""
     left, right = tex_lines(step.left), tex_lines(step.right)
     short = len(left) == len(right) == 1 and len(plain(step.left)) + len(plain(step.right)) <= LINE
-    rows = [f"{left[0]}={right[0]}"] if short else [*left, f"={right[0]}", *(rf"\quad {line}" for line in right[1:])]
+    rows = [f"{left[0]}= {right[0]}"] if short else [*left, f"= {right[0]}", *(rf"\quad {line}" for line in right[1:])]
     body = " \\\\\n".join(f"& {row}" for row in rows)
     head = (
         rf"\paragraph{{{tex_words(step.name)}}} {tex_words(step.reason)}. {{\footnotesize {tex_words(verdict(step))}}}"

@@ -16,7 +16,7 @@ DIGITS = 40
 POINTS = 3  # random points for each number of arms
 UNCHECKED = mpf("inf")
 INDICES = (notation.k, notation.i, notation.j)  # k first: explicit steps then show k = 1
-LONGEST = 200  # nodes of one side of an explicit step; a longer sum stays a sum
+LONGEST = 400  # nodes of one side of an explicit step; a longer sum stays a sum
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,6 @@ def test_it_writes_text_and_latex(tmp_path, capsys):
     assert "derivation.tex" in printed
 
 
-def test_two_runs_write_the_same(tmp_path):
-    for name in ("one", "two"):
-        assert entrocraft.main(["theory", "derive", "--output", str(tmp_path / name)]) == 0
-    for file in ("derivation.txt", "derivation.tex"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-
-
 def test_a_step_that_fails_is_named_and_nothing_is_written(tmp_path, monkeypatch, capsys):
     first, *rest = one_step.gradient()
     wrong = (replace(first, right=-first.right), *rest)
