@@ -55,12 +55,9 @@ def first_order() -> tuple[Step, ...]:
 
 
 def finite_step() -> tuple[Step, ...]:
-    """Return the exact change for two arms, its sign, and what happens at p = 1/2 and on the boundary."""
+    """Return the exact change for two arms, in closed form."""
     change = exact(sampled)
     tilt = Change(Integer(1), sympy.Symbol("m", integer=True), delta(sympy.Symbol("m", integer=True), 1))
-    curved = -2 * eta**2 * A**2 * p[1] * p[2] ** 3 * (1 + (p[2] - p[1]) * odds)
-    zero_step = -odds / p[2]
-    half = Rational(1, 2)
     return (
         Step("B.8", sampled(Integer(1)) - sampled(Integer(2)), 2 * eta * A * p[2], "what the step adds to $x$", TWO),
         Step("B.9", H, log(1 + exp(odds)) - p[1] * odds, "$H$ as a function of $x$ alone", TWO),
@@ -73,6 +70,15 @@ def finite_step() -> tuple[Step, ...]:
             "exact: $p'$ has log odds $x + 2 \\eta A p_2$",
             TWO,
         ),
+    )
+
+
+def finite_sign() -> tuple[Step, ...]:
+    """Return the sign of the exact change for two arms, and what happens on the boundary and at p = 1/2."""
+    change, half = exact(sampled), Rational(1, 2)
+    curved = -2 * eta**2 * A**2 * p[1] * p[2] ** 3 * (1 + (p[2] - p[1]) * odds)
+    zero_step = -odds / p[2]
+    return (
         Step(
             "B.13",
             sign(change),
@@ -105,7 +111,11 @@ def finite_step() -> tuple[Step, ...]:
     )
 
 
-SECTIONS = {"B. Two arms, first order": first_order, "B. Two arms, finite step": finite_step}
+SECTIONS = {
+    "B. Two arms, first order": first_order,
+    "B. Two arms, finite step": finite_step,
+    "B. Two arms, its sign": finite_sign,
+}
 
 REGION = (
     r"First order. $A \Delta H_1 > 0$ exactly on the region $0 < p < 1/2$, $A \ne 0$ (B.6: the factor in front of "

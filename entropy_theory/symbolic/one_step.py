@@ -127,9 +127,7 @@ def sampled_token() -> tuple[Step, ...]:
 
 def theorem_one() -> tuple[Step, ...]:
     """Return E5: Theorem 1's form, its weights and the effective change of p_k for E4's step."""
-    others = 1 - delta(m, k)
-    room = 1 - 2 * p[k] + n2
-    gap = log_p[k] - baseline[k]
+    others, room, gap = 1 - delta(m, k), 1 - 2 * p[k] + n2, log_p[k] - baseline[k]
     return (
         Step("E5.1", over(m, Partial(p[i], z[m]) * v[m]), p[i] * (v[i] - mean_v), "E2.1: what a step does to $p_i$"),
         Step("E5.2", over(m, p[i] * (v[i] - mean_v)).xreplace({i: m}), ZERO, "probability is conserved"),
