@@ -138,6 +138,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
         "make a testbed's base model from demonstrations",
         lambda arguments: load("trainer.cli").pretrain_command(arguments),
     ),
+    "theory": (
+        "derive the entropy formulas and check every step",
+        lambda arguments: load("entropy_theory.cli").theory_command(arguments),
+    ),
     "figures": (
         "draw figures and tables from run directories",
         lambda arguments: load("figures.cli").figures_command(arguments),
