@@ -29,7 +29,7 @@ def described(configuration, prefix=""):
 
 
 def test_every_command_has_help(command):
-    assert entrocraft.COMMANDS.keys() == {"quickstart", "train", "evaluate", "pretrain", "figures"}
+    assert entrocraft.COMMANDS.keys() == {"quickstart", "train", "evaluate", "pretrain", "figures", "theory"}
     for name in entrocraft.COMMANDS:
         shown = command(name, "--help")
         assert shown.code == 0

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import entrocraft
+from entropy_theory.cli import ACTIONS
 from figures.cli import FIGURES
 from trainer.cli import pretrain_parser
 from trainer.parsing import as_config, as_yaml, config_parser, load_config, with_preset_paths
@@ -53,6 +54,9 @@ def test_command_is_understood(command, workspace):
         assert as_config(parser, parser.parse_args(with_preset_paths(arguments))).steps > 0
     elif name == "pretrain":
         assert pretrain_parser().parse_args(arguments).output
+    elif name == "theory":
+        _, options, _ = ACTIONS[arguments[0]]
+        assert options().parse_args(arguments[1:]).output
     else:
         assert name == "figures"
         assert arguments[0] == "build"
