@@ -72,7 +72,7 @@ def test_make_targets_exist():
 
 def test_theory_example_runs():
     (example,) = [block for block in blocks("python") if "theory.entropy(" in block]
-    exec(example, {"logits": torch.randn(3, 5), "token": torch.tensor([0, 4, 2])})
+    exec(example, {"logits": torch.randn(3, 5), "token": torch.tensor([0, 4, 2]), "rewards": torch.rand(3, 5)})
 
 
 def test_training_example_defines_a_reward():
