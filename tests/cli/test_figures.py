@@ -13,7 +13,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def runs(tiny, plugins):
     """Two finished runs, the first of which evaluated the base model."""
     settings = {"reward.function": f"{plugins}:parity", "evaluation.prompts": "4"}
-    return [tiny({**settings, "evaluation.at_start": "true"}), tiny({**settings, "algorithm.filter": "algorithm1"})]
+    other = {"algorithm.filter": "algorithm1", "band.start": "[0.01,0.02]", "seed": "1"}
+    return [tiny({**settings, "evaluation.at_start": "true"}), tiny({**settings, **other})]
 
 
 def named(run, folder, name):
@@ -38,6 +39,7 @@ def test_two_runs_make_a_picture_and_a_table(runs, command, tmp_path):
     assert header == ["", "base model", "plain", "with control"]
     summaries = [json.loads((path / "summary.json").read_text()) for path in paths]
     assert cells["entropy at start (nats/token)"] == ["", *(f"{s['entropy_start']:.3f}" for s in summaries)]
+    assert summaries[0]["accepted_fraction"] != summaries[1]["accepted_fraction"]
     assert cells["rollouts accepted"] == ["", *(f"{s['accepted_fraction']:.0%}" for s in summaries)]
     estimates = [row["estimates"]["pass@1"] for row in runs[0].evaluations if row["setting"] == "t1"]
     estimates.append(summaries[1]["evaluations"]["t1"]["pass@1"])
