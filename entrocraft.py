@@ -159,6 +159,18 @@ def usage() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 1 for what the user can mend, 2 for a wrong call, 130 for an interrupt."""
+    try:
+        code = dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has what it wanted; nothing more may be written, at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def dispatch(arguments: Sequence[str] | None) -> int:
+    """Run the command that the arguments name, and turn what goes wrong into a message and a code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(usage())
@@ -173,6 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path.append(os.getcwd())
     try:
         return COMMANDS[given[0]][1](given[1:])
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("ENTROCRAFT_TRACEBACK"):
             raise

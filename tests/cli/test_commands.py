@@ -1,5 +1,6 @@
 """The command line: help, versions, layers of configuration, and what each command prints."""
 
+import os
 import re
 import subprocess
 import sys
@@ -165,3 +166,14 @@ def test_evaluate_refuses_what_it_cannot_do(command, tmp_path, plugins):
     greedy = command("evaluate", "countdown-0.2m", *small, "--evaluation.settings=[greedy]")
     assert greedy.code == 1
     assert "greedy" in greedy.said
+
+
+def test_output_that_nobody_reads_on_is_no_error():
+    """As in `entrocraft --help | head -1`: the reader is gone before anything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(
+        [sys.executable, "-m", "entrocraft", "--help"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -67,7 +67,7 @@ def test_an_unknown_task_is_refused(command, tmp_path):
 def test_a_tampered_shipped_model_is_refused(command, tmp_path, monkeypatch, file):
     copy = shutil.copytree(models.SHIPPED["countdown-0.2m"], tmp_path / "copy")
     monkeypatch.setitem(models.SHIPPED, "countdown-0.2m", copy)
-    small = ["--rollout.prompts=4", "--steps=1", "--evaluation.prompts=0"]
+    small = ["--rollout.prompts=4", "--rollout.group_size=2", "--steps=1", "--evaluation.prompts=0"]
     assert command("train", f"--output={tmp_path / 'good'}", *small).code == 0
     content = bytearray((copy / file).read_bytes())
     content[-20] ^= 1
