@@ -167,9 +167,9 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         require(
-            self.learning_rate >= 0 and self.gradient_clip > 0 and self.micro_batch_rows >= 1,
-            f"optimizer.learning_rate={self.learning_rate} must not be negative, gradient_clip={self.gradient_clip} "
-            f"must be above 0 and micro_batch_rows={self.micro_batch_rows} at least 1.",
+            self.learning_rate >= 0 and self.warmup >= 0 and self.gradient_clip > 0 and self.micro_batch_rows >= 1,
+            f"optimizer.learning_rate={self.learning_rate} and optimizer.warmup={self.warmup} must not be negative, "
+            f"gradient_clip={self.gradient_clip} must be above 0, micro_batch_rows={self.micro_batch_rows} at least 1.",
         )
         require(
             0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps >= 0 and self.weight_decay >= 0,
@@ -269,6 +269,13 @@ class CheckpointConfig:
     keep: int = 2
     rollouts_every: int = 25
     rollouts: int = 32
+
+    def __post_init__(self) -> None:
+        require(
+            min(self.every, self.keep, self.rollouts_every, self.rollouts) >= 0,
+            f"checkpoint.every={self.every}, checkpoint.keep={self.keep}, rollouts_every={self.rollouts_every} and "
+            f"rollouts={self.rollouts} must not be negative.",
+        )
 
 
 @dataclass(frozen=True)

@@ -156,12 +156,13 @@ def read_rows(source: str, column: str) -> list[Row]:
 def json_lines(path: Path) -> list[Any]:
     """Return the JSON values of a file, one a line; blank lines are passed over."""
     rows = []
-    with path.open(encoding="utf-8") as lines:
+    # By bytes: only a newline ends a line, and each is decoded where its number is known.
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError as error:
+                    rows.append(json.loads(line.decode("utf-8")))
+                except (json.JSONDecodeError, UnicodeDecodeError) as error:
                     raise ValueError(
                         f"json_lines({str(path)!r}) must hold one JSON object a line; got line {number}: {error}. "
                         "Mend it."

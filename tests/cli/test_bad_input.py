@@ -74,6 +74,7 @@ CASES = {
     "row without prompt": (["--data.prompts=no_prompt.jsonl", *FILE], ["no_prompt.jsonl", "2", "data.prompt_column"]),
     "prompt that is no text": (["--data.prompts=number.jsonl", *FILE], ["number.jsonl", "text", "data.prompt_column"]),
     "broken JSON": (["--data.prompts=broken.jsonl", *FILE], ["broken.jsonl", "line 3"]),
+    "prompts in another encoding": (["--data.prompts=latin1.jsonl", *FILE], ["latin1.jsonl", "utf-8"]),
     "JSON that is no object": (["--data.prompts=a_list.jsonl", *FILE], ["a_list.jsonl"]),
     "prompt without tokens": (["--data.prompts=void.jsonl", *FILE], ["prompt=''", "got 0"]),
     "unknown word": (["--data.prompts=unknown_word.jsonl", *FILE], ["what is 3 + 4 ?", "tokenizer"]),
@@ -107,6 +108,9 @@ CASES = {
     "temperature of zero": (["--rollout.temperature=0"], ["temperature > 0", "0"]),
     "unknown evaluation setting": (["--evaluation.settings=[greedy]"], ["evaluation.settings", "greedy", "paper"]),
     "no evaluation samples": (["--evaluation.samples=0"], ["evaluation.samples"]),
+    "checkpoints to keep below zero": (["--checkpoint.keep=-1"], ["checkpoint.keep", "-1"]),
+    "checkpoints below zero": (["--checkpoint.every=-1"], ["checkpoint.every", "-1"]),
+    "warm-up below zero": (["--optimizer.warmup=-1"], ["optimizer.warmup", "-1"]),
     "resume and overwrite": (["--resume=true", "--overwrite=true"], ["resume", "overwrite", "both"]),
 }
 
@@ -125,6 +129,7 @@ def workspace(tmp_path_factory):
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
+    (folder / "latin1.jsonl").write_bytes('{"prompt": "1 2 3 4 7 :", "name": "é"}\n'.encode("latin1"))
     shipped = entrocraft.load("trainer.model").SHIPPED["countdown-0.2m"]
     for name in ("config.json", "model.safetensors"):
         shutil.copy(shipped / name, folder / "no_tokenizer" / name)

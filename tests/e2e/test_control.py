@@ -56,13 +56,13 @@ def test_zero_and_drop_differ_by_the_share_of_accepted_tokens(tiny, settings):
 
 
 def test_kl_is_logged_and_pulls_back(tiny, settings):
-    learn = {**settings, "optimizer.learning_rate": "3e-3", "steps": "5"}
+    learn = {**settings, "optimizer.learning_rate": "1e-3", "steps": "4"}
     free, weak, strong = (tiny({**learn, **kl}).rows for kl in ({}, {"algorithm.kl": "1e-4"}, {"algorithm.kl": "30"}))
     assert {row["kl"] for row in free} == {None}
     assert weak[0]["kl"] == pytest.approx(0, abs=1e-9)
     assert all(row["kl"] > 1e-4 for row in weak[1:])
     assert all(row["rows_computed"] == 16 for row in weak)
-    assert strong[-1]["kl"] < 0.5 * weak[-1]["kl"]
+    assert all(s["kl"] < 0.7 * w["kl"] for s, w in list(zip(strong, weak, strict=True))[2:])
 
 
 def test_the_entropy_bonus_raises_entropy(tiny, settings, plugins):
