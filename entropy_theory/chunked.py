@@ -1,62 +1,84 @@
 """Token statistics over large vocabularies, one block at a time.
 
-One pass keeps, per row, the running maximum m and four sums over y = z - m: sum e^y, sum y e^y, sum e^2y, sum y e^2y.
-They give log p_k, H, n_2, S_k and N, so that no row of probabilities is ever held. The gradient of log p_k and H is
-recomputed a block at a time: d log p_k / dz = e_k - p, dH / dz = -p L.
+One pass keeps, per row and block, the maximum m and four sums over y = z - m: sum e^y, sum y e^y, sum e^2y, sum y e^2y.
+Relative to the row's maximum they add up, and give log p_k, H, n_2, S_k and N, so that no row of probabilities is ever
+held. The gradient of log p_k and H is recomputed a block at a time: d log p_k / dz = e_k - p, dH / dz = -p L.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from entropy_theory import validation
 from entropy_theory.statistics import TokenStatistics
 
 # exp(LOWEST) is 0 in float64 too, and LOWEST * 0 is 0 where -inf * 0 would be NaN.
 LOWEST = -800.0
 # Elements of a tile: one that stays in a CPU core's cache; on an accelerator, one that keeps it busy.
-TILE = (2**17, 2**24)
+TILE = (2**18, 2**24)
+# Tiles' worth of logits in a panel, what a matrix product makes at a time: smaller ones would slow the product down.
+PANEL = (8, 1)
 
 
-class RunningSums:
-    """The running maximum and sums of rows of logits, fed block by block.
+@dataclass(frozen=True)
+class BlockSums:
+    """The maximum of a part of each row of logits, and the sums over it relative to that maximum.
 
     Args:
-        rows: N, how many rows.
-        like: gives the type that is accumulated in (float32, or float64 for float64 logits) and the device.
+        maximum: m, in the accumulation type: float32, or float64 for float64 logits.
+        mass: sum e^y, in float64: it is 1 plus what the other arms have, and near determinism float32 loses that.
+        first: sum y e^y.
+        square: sum e^2y.
+        square_first: sum y e^2y.
     """
 
-    def __init__(self, rows: int, like: Tensor) -> None:
-        kind = torch.float64 if like.dtype == torch.float64 else torch.float32
-        self.maximum = torch.full((rows,), -torch.inf, dtype=kind, device=like.device)
-        # A row's mass is 1 plus what the other arms have; near determinism float32 would lose that.
-        zeros = torch.zeros(rows, dtype=torch.float64, device=like.device)
-        self.mass, self.first, self.square, self.square_first = zeros, zeros.clone(), zeros.clone(), zeros.clone()
+    maximum: Float[Tensor, "*N"]
+    mass: Float[Tensor, "*N"]
+    first: Float[Tensor, "*N"]
+    square: Float[Tensor, "*N"]
+    square_first: Float[Tensor, "*N"]
 
-    def add(self, block: Float[Tensor, "N block"]) -> None:
-        """Take in a block of logits."""
-        maximum = torch.maximum(self.maximum, block.amax(-1).to(self.maximum.dtype))
-        # Rows whose arms so far are all masked stay at mass 0; a finite stand-in keeps -inf - (-inf) out of them.
-        anchor = maximum.where(maximum.isfinite(), 0.0)
-        self.rescale((self.maximum - anchor).clamp(min=LOWEST).where(self.maximum.isfinite(), LOWEST).double())
-        self.maximum = maximum
-        shifted = (block - anchor[:, None]).clamp_(min=LOWEST)
+    @classmethod
+    def of(cls, block: Float[Tensor, "N block"]) -> "BlockSums":
+        """Return the sums over a block of logits."""
+        kind = accumulation_type(block)
+        wide = block.to(kind)
+        maximum = wide.amax(-1)
+        anchor = stand_in(maximum)[:, None]
+        shifted = (wide - anchor if block.dtype == kind else wide.sub_(anchor)).clamp_(min=LOWEST)
         power = shifted.exp()
         weighted = shifted.mul_(power)
-        self.mass += power.sum(-1, dtype=torch.float64)
-        self.first += weighted.sum(-1)
-        self.square += torch.linalg.vecdot(power, power)
-        self.square_first += torch.linalg.vecdot(power, weighted)
+        mass, square = power.sum(-1, dtype=torch.float64), torch.linalg.vector_norm(power, dim=-1).square()
+        return cls(maximum, mass, weighted.sum(-1), square, power.mul_(weighted).sum(-1))
 
-    def rescale(self, drop: Float[Tensor, " N"]) -> None:
-        """Express the sums relative to a new maximum; `drop` <= 0 is the old one less the new one."""
+    @classmethod
+    def empty(cls, blocks: int, rows: int, like: Tensor) -> "BlockSums":
+        """Return room for the sums of `[blocks, rows]` blocks and rows."""
+        kinds = [accumulation_type(like), torch.float64, *3 * [accumulation_type(like)]]
+        return cls(*(like.new_empty(blocks, rows, dtype=kind) for kind in kinds))
+
+    def put(self, block: int, rows: slice, found: "BlockSums") -> None:
+        """Write the sums that were found over a block of some rows in their place."""
+        for name, values in vars(found).items():
+            getattr(self, name)[block, rows] = values
+
+    def merged(self) -> "BlockSums":
+        """Return the sums over all blocks, relative to the maximum of them all."""
+        maximum = self.maximum.amax(0)
+        drop = (self.maximum.double() - stand_in(maximum)).clamp_(min=LOWEST)
         factor = drop.exp()
-        self.first = factor * (self.first + drop * self.mass)
-        self.square_first = factor.square() * (self.square_first + drop * self.square)
-        self.mass, self.square = factor * self.mass, factor.square() * self.square
+        square_factor = factor.square()
+        return BlockSums(
+            maximum,
+            (factor * self.mass).sum(0),
+            (factor * (self.first + drop * self.mass)).sum(0),
+            (square_factor * self.square).sum(0),
+            (square_factor * (self.square_first + drop * self.square)).sum(0),
+        )
 
     def statistics(self, chosen: Float[Tensor, " N"]) -> TokenStatistics:
         """Return the statistics of the rows in the accumulation type, given the logit of each row's token."""
@@ -64,10 +86,10 @@ class RunningSums:
         entropy = log_mass - self.first / self.mass
         collision = self.square / self.mass.square()
         log_prob = (chosen.to(self.maximum.dtype) - self.maximum) - log_mass
-        centred = (log_prob + entropy).where(log_prob.isfinite(), 0.0)
+        discriminator = log_prob.exp() * (log_prob.clamp(min=LOWEST) + entropy)
         # E_p[p log p] + n_2 H, with log p = y - log mass.
         mean = self.square_first / self.mass.square() + collision * (entropy - log_mass)
-        found = (log_prob, entropy, collision, log_prob.exp() * centred, mean)
+        found = (log_prob, entropy, collision, discriminator, mean)
         return TokenStatistics(*(value.to(self.maximum.dtype) for value in found))
 
     def log_normaliser(self) -> Float[Tensor, " N"]:
@@ -75,10 +97,14 @@ class RunningSums:
         return self.maximum + self.mass.log().to(self.maximum.dtype)
 
 
-def require_positive(size: int, block: int) -> None:
-    """Refuse an empty vocabulary and an empty block."""
-    if block < 1 or size < 1:
-        raise ValueError(f"token statistics(size={size}, block={block}) must both be at least 1.")
+def stand_in(maximum: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """Return the maximum, or a finite one where all arms are masked: -inf - (-inf) would be NaN, and the sums are 0."""
+    return maximum.clamp(min=torch.finfo(maximum.dtype).min)
+
+
+def accumulation_type(like: Tensor) -> torch.dtype:
+    """Return the type that is accumulated in: float32, or float64 for float64 logits."""
+    return torch.float64 if like.dtype == torch.float64 else torch.float32
 
 
 def blocks(size: int, block: int) -> Iterator[slice]:
@@ -86,47 +112,80 @@ def blocks(size: int, block: int) -> Iterator[slice]:
     yield from (slice(start, min(start + block, size)) for start in range(0, size, block))
 
 
+def tiles(values: Tensor, arms: int, panel: bool = False) -> Iterator[slice]:
+    """Yield slices that cover the rows of `values`, of so many that with this many arms they make a tile or a panel."""
+    accelerator = values.device.type != "cpu"
+    elements = TILE[accelerator] * (PANEL[accelerator] if panel else 1)
+    return blocks(len(values), max(1, elements // arms))
+
+
 def scan(
-    rows_of: Tensor, chosen: Float[Tensor, " N"], vocabulary: int, block: int, logits: Callable[[slice, slice], Tensor]
+    rows_of: Tensor,
+    chosen: Callable[[slice], Tensor],
+    vocabulary: int,
+    block: int,
+    logits: Callable[[slice, slice], Tensor],
 ) -> tuple[TokenStatistics, Float[Tensor, " N"]]:
-    """Return the statistics and log-normalisers of N rows, a tile of rows and arms at a time.
+    """Return the statistics and log-normalisers of N rows, a panel of rows and arms at a time.
 
     Args:
         rows_of: a tensor with N rows; gives the type and the device.
-        chosen: the logit of each row's token.
+        chosen: rows -> the logit of each one's token.
         vocabulary: arms of a row.
         block: arms taken in at a time.
-        logits: (rows, arms) -> that tile of the logits.
+        logits: (rows, arms) -> that panel of the logits.
     """
-    found, normalisers = [], []
-    for rows in blocks(max(len(rows_of), 1), max(1, TILE[rows_of.device.type != "cpu"] // min(block, vocabulary))):
-        sums = RunningSums(len(rows_of[rows]), rows_of)
-        for part in blocks(vocabulary, block):
-            sums.add(logits(rows, part))
-        found.append(sums.statistics(chosen[rows]))
-        normalisers.append(sums.log_normaliser())
-    joined = (torch.cat([getattr(part, item.name) for part in found]) for item in fields(TokenStatistics))
-    return TokenStatistics(*joined), torch.cat(normalisers)
+    block = min(block, vocabulary)
+    normaliser = rows_of.new_empty(len(rows_of), dtype=accumulation_type(rows_of))
+    found = TokenStatistics(*(torch.empty_like(normaliser) for _ in fields(TokenStatistics)))
+    # As many rows as make a panel, and no more than make one with their blocks: each block leaves five numbers a row.
+    for rows in tiles(rows_of, max(block, vocabulary // block), panel=True):
+        sums = BlockSums.empty(-(-vocabulary // block), rows.stop - rows.start, rows_of)
+        for index, part in enumerate(blocks(vocabulary, block)):
+            panel = logits(rows, part)
+            for tile in tiles(panel, block):
+                sums.put(index, tile, BlockSums.of(panel[tile]))
+            del panel  # before the next one is made
+        sums = sums.merged()
+        for name, values in vars(sums.statistics(chosen(rows))).items():
+            getattr(found, name)[rows] = values
+        normaliser[rows] = sums.log_normaliser()
+    return found, normaliser
 
 
-def logit_gradient(
-    block: Float[Tensor, "N block"],
-    token: Int[Tensor, " N"],
-    offset: int,
-    log_normaliser: Float[Tensor, " N"],
-    entropy: Float[Tensor, " N"],
-    log_prob_gradient: Float[Tensor, " N"],
-    entropy_gradient: Float[Tensor, " N"],
-) -> Float[Tensor, "N block"]:
-    """Return the gradient in a block of logits: g_l (e_k - p) - g_H p L."""
-    log_probs = (block.to(log_normaliser.dtype) - log_normaliser[:, None]).clamp_(min=LOWEST)
-    probs = log_probs.exp()
-    centred = log_probs.add_(entropy[:, None]).mul_(entropy_gradient[:, None]).add_(log_prob_gradient[:, None])
-    gradient = centred.mul_(probs).neg_()
-    inside = (token >= offset) & (token < offset + block.shape[1])
-    rows = inside.nonzero()[:, 0]
-    gradient[rows, token[rows] - offset] += log_prob_gradient[rows]
-    return gradient
+class LogitGradient:
+    """The gradient in the logits of N rows, a block at a time: g_l (e_k - p) - g_H p L.
+
+    Args:
+        token: k.
+        log_normaliser: log sum exp z.
+        entropy: H.
+        log_prob_gradient: g_l.
+        entropy_gradient: g_H.
+    """
+
+    def __init__(
+        self,
+        token: Int[Tensor, " N"],
+        log_normaliser: Float[Tensor, " N"],
+        entropy: Float[Tensor, " N"],
+        log_prob_gradient: Float[Tensor, " N"],
+        entropy_gradient: Float[Tensor, " N"],
+    ) -> None:
+        self.token, self.at_token = token[:, None], log_prob_gradient[:, None]
+        self.log_normaliser = log_normaliser[:, None]
+        # p (intercept + slope log p) is all but g_l e_k.
+        self.slope = -entropy_gradient[:, None]
+        self.intercept = self.slope * entropy[:, None] - self.at_token
+
+    def of(self, block: Float[Tensor, "rows block"], rows: slice, offset: int) -> Float[Tensor, "rows block"]:
+        """Return the gradient in these rows' block of logits that starts at arm `offset`."""
+        log_probs = (block - self.log_normaliser[rows]).clamp_(min=LOWEST)
+        probs = log_probs.exp()
+        gradient = log_probs.mul_(self.slope[rows]).add_(self.intercept[rows]).mul_(probs)
+        index, last = self.token[rows] - offset, block.shape[1] - 1
+        inside = (index >= 0) & (index <= last)
+        return gradient.scatter_add_(1, index.clamp(0, last), self.at_token[rows].where(inside, 0.0))
 
 
 class RefuseSecond(torch.autograd.Function):
@@ -149,7 +208,10 @@ class ChunkedStatistics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, token: Tensor, block: int) -> tuple[Tensor, ...]:
         """Return the five statistics of rows `[N, V]`."""
-        chosen = logits.gather(1, token[:, None])[:, 0]
+
+        def chosen(rows: slice) -> Tensor:
+            return logits[rows].gather(1, token[rows, None])[:, 0]
+
         found, normaliser = scan(logits, chosen, logits.shape[1], block, lambda rows, part: logits[rows, part])
         ctx.save_for_backward(logits, token, normaliser, found.entropy)
         ctx.block = block
@@ -162,10 +224,10 @@ class ChunkedStatistics(torch.autograd.Function):
         logits, token, normaliser, entropies = ctx.saved_tensors
         gradient = torch.empty_like(logits)
         with torch.no_grad():
-            for part in blocks(logits.shape[1], ctx.block):
-                gradient[:, part] = logit_gradient(
-                    logits[:, part], token, part.start, normaliser, entropies, log_prob, entropy
-                )
+            gradient_of = LogitGradient(token, normaliser, entropies, log_prob, entropy)
+            for rows in tiles(logits, min(ctx.block, logits.shape[1])):
+                for part in blocks(logits.shape[1], ctx.block):
+                    gradient[rows, part] = gradient_of.of(logits[rows, part], rows, part.start)
         return RefuseSecond.apply(gradient, logits, log_prob, entropy), None, None
 
 
@@ -175,9 +237,15 @@ class FusedStatistics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, token: Tensor, block: int) -> tuple[Tensor, ...]:
         """Return the five statistics of rows `[N, d] @ [V, d]'`."""
-        # As the matrix product does it: sums in the accumulation type, then the type of the logits.
-        kind = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        chosen = torch.linalg.vecdot(hidden.to(kind), weight.index_select(0, token).to(kind)).to(hidden.dtype)
+
+        def chosen(rows: slice) -> Tensor:
+            # As the matrix product does it: sums in the accumulation type, then the type of the logits.
+            kind, products = accumulation_type(hidden), []
+            for part in tiles(token[rows], hidden.shape[1]):
+                arms = weight.index_select(0, token[rows][part]).to(kind)
+                products.append(torch.linalg.vecdot(hidden[rows][part].to(kind), arms).to(hidden.dtype))
+            return torch.cat(products)
+
         found, normaliser = scan(hidden, chosen, len(weight), block, lambda rows, part: hidden[rows] @ weight[part].T)
         ctx.save_for_backward(hidden, weight, token, normaliser, found.entropy)
         ctx.block = block
@@ -195,14 +263,16 @@ class FusedStatistics(torch.autograd.Function):
         hidden_gradient = torch.zeros_like(hidden, dtype=normaliser.dtype) if needs_hidden else None
         weight_gradient = torch.empty_like(weight) if needs_weight else None
         with torch.no_grad():
+            gradient_of = LogitGradient(token, normaliser, entropies, log_prob, entropy)
             for part in blocks(len(weight), ctx.block):
-                logits = hidden @ weight[part].T
-                gradient = logit_gradient(logits, token, part.start, normaliser, entropies, log_prob, entropy)
-                gradient = gradient.to(hidden.dtype)
+                # The logits, and in their place their gradient.
+                gradient = hidden @ weight[part].T
+                for rows in tiles(gradient, gradient.shape[1]):
+                    gradient[rows] = gradient_of.of(gradient[rows], rows, part.start)
                 if hidden_gradient is not None:
                     hidden_gradient += gradient @ weight[part]
                 if weight_gradient is not None:
-                    weight_gradient[part] = gradient.T @ hidden
+                    torch.mm(gradient.T, hidden, out=weight_gradient[part])
         sources = (hidden, weight, log_prob, entropy)
         return (
             None if hidden_gradient is None else RefuseSecond.apply(hidden_gradient.to(hidden.dtype), *sources),
@@ -228,17 +298,21 @@ def chunked_token_statistics(
         block: arms taken in at a time.
 
     Raises:
-        ValueError: a block below 1, or an empty vocabulary.
+        TypeError: inputs that are not floating-point, or tokens that are no integers.
+        ValueError: a block below 1, an empty vocabulary, a wrong shape, a token outside the vocabulary, or a row
+            without a distribution.
 
-    Source: E4's quantities by running sums (the online softmax of Milakov and Gimelshein 2018, arXiv 1805.02867).
+    Source: E4's quantities by sums over blocks (online softmax: Milakov and Gimelshein 2018, arXiv 1805.02867).
 
     >>> found = chunked_token_statistics(torch.zeros(3, 10), torch.tensor([1, 2, 3]), block=4)
     >>> [round(value, 4) for value in found.entropy.tolist()]
     [2.3026, 2.3026, 2.3026]
     """
-    require_positive(logits.shape[-1], block)
+    validation.vocabulary("chunked_token_statistics", logits)
+    validation.at_least_one("chunked_token_statistics", "block", block)
+    index = validation.token_index("chunked_token_statistics", token, logits)
     flat = logits.reshape(-1, logits.shape[-1])
-    return shaped(ChunkedStatistics.apply(flat, token.reshape(-1).long(), block), token.shape)
+    return shaped("chunked_token_statistics", ChunkedStatistics.apply(flat, index.reshape(-1), block), token.shape)
 
 
 def fused_token_statistics(
@@ -260,7 +334,9 @@ def fused_token_statistics(
         block: rows of the output matrix taken at a time.
 
     Raises:
-        ValueError: a block below 1, or an empty vocabulary.
+        TypeError: inputs that are not floating-point, or tokens that are no integers.
+        ValueError: a block below 1, an empty vocabulary, a wrong shape, a token outside the vocabulary, or a row
+            without a distribution.
 
     Source: as `chunked_token_statistics`.
 
@@ -268,11 +344,20 @@ def fused_token_statistics(
     >>> round(found.collision[0].item(), 4)
     0.125
     """
-    require_positive(len(weight), block)
+    where = "fused_token_statistics"
+    validation.vocabulary(where, hidden, "hidden")
+    if weight.ndim != 2 or len(weight) < 1 or weight.shape[-1] != hidden.shape[-1]:
+        raise ValueError(
+            f"{where}(weight) must be [K, d] with K >= 1 and d = {hidden.shape[-1]} as in the hidden states; got shape "
+            f"{list(weight.shape)}. Pass the output matrix, one row an arm."
+        )
+    validation.at_least_one(where, "block", block)
+    index = validation.token_index(where, token, hidden[..., :1].expand(*hidden.shape[:-1], len(weight)))
     flat = hidden.reshape(-1, hidden.shape[-1])
-    return shaped(FusedStatistics.apply(flat, weight, token.reshape(-1).long(), block), token.shape)
+    return shaped(where, FusedStatistics.apply(flat, weight, index.reshape(-1), block), token.shape)
 
 
-def shaped(values: tuple[Tensor, ...], shape: torch.Size) -> TokenStatistics:
-    """Return the five flat statistics with the batch's axes."""
+def shaped(where: str, values: tuple[Tensor, ...], shape: torch.Size) -> TokenStatistics:
+    """Return the five flat statistics with the batch's axes, refusing rows without a distribution."""
+    validation.rows_with_a_distribution(where, values[1].detach().reshape(shape))
     return TokenStatistics(*(value.reshape(shape) for value in values))

@@ -1,19 +1,13 @@
 """Expected entropy change over on-policy samples: the covariance term, the sampling drift, and single-sample forms."""
 
-import math
 from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entropy_theory.change import second_order_change
+from entropy_theory import validation
+from entropy_theory.change import second_order_change, stepped
 from entropy_theory.softmax import Softmax, policy_of
-
-
-def positive(where: str, name: str, value: float) -> None:
-    """Refuse a value that is not a finite number above 0."""
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{where}({name}={value}) must be a finite number above 0.")
 
 
 def expected_change(
@@ -42,7 +36,9 @@ def expected_change(
         `[*batch]`, nats.
 
     Raises:
-        ValueError: a learning rate that is not above 0, a group size below 1, or another order.
+        TypeError: logits that are not floating-point.
+        ValueError: a learning rate that is not above 0, a group size below 1, another order, a row without a
+            distribution, or advantages of another shape or not finite on arms with mass.
 
     Source: X1 and X4; first order: Cui et al. 2025, arXiv 2505.22617, Theorem 1, with a centred.
 
@@ -51,12 +47,12 @@ def expected_change(
     >>> round(expected_change(z, torch.tensor([1.0, 0.0, 0.0]), 0.1).item(), 6)  # rewarding the likeliest lowers it
     -0.008946
     """
-    positive("expected_change", "learning_rate", learning_rate)
+    validation.positive("expected_change", "learning_rate", learning_rate)
     if group_size < 1 or order not in (1, 2):
         raise ValueError(
             f"expected_change(group_size={group_size}, order={order}) must have group_size >= 1, order 1 or 2."
         )
-    policy = policy_of(logits)
+    policy, advantages = stepped("expected_change", logits, advantages, "advantages")
     first = -policy.mean(policy.centre(advantages) * policy.discriminator)
     if order == 1:
         return learning_rate * first
@@ -95,13 +91,17 @@ def drift_coefficient(logits: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batc
     Returns:
         `[*batch]`, nats.
 
+    Raises:
+        TypeError: logits that are not floating-point.
+        ValueError: a row without a distribution.
+
     Source: X4's noise term.
 
     >>> import torch
     >>> round(drift_coefficient(torch.zeros(4)).item(), 4)
     -0.1875
     """
-    policy = policy_of(logits)
+    policy = policy_of(logits, "drift_coefficient")
     p = policy.probs
     collision, squares = policy.mean(p), policy.mean(policy.discriminator)
     cubes, cubes_centred = policy.mean(p.square()), policy.mean(p * policy.discriminator)
@@ -122,13 +122,21 @@ def natural_gradient_change(
         token: k, `[*batch]`; not a masked one.
         step: learning rate times advantage.
 
+    Raises:
+        TypeError: logits that are not floating-point, or tokens that are no integers.
+        ValueError: a row without a distribution, a token outside the vocabulary or masked, a wrong shape, or a step
+            not finite.
+
     Source: E6; the AEM theorem at response level.
 
     >>> import torch
     >>> natural_gradient_change(torch.tensor([0.0, 0.0]), torch.tensor(0), 0.1).item()
     -0.0
     """
-    return -step * policy_of(logits).centred.gather(-1, token.long()[..., None])[..., 0]
+    policy = policy_of(logits, "natural_gradient_change")
+    index = validation.sampled_index("natural_gradient_change", token, logits)
+    validation.finite("natural_gradient_change", "step", step)
+    return -step * policy.centred.gather(-1, index)[..., 0]
 
 
 def expected_natural_gradient_change(
@@ -142,7 +150,9 @@ def expected_natural_gradient_change(
         learning_rate: eta, above 0.
 
     Raises:
-        ValueError: a learning rate that is not above 0.
+        TypeError: logits that are not floating-point.
+        ValueError: a learning rate that is not above 0, a row without a distribution, or advantages of another shape
+            or not finite on arms with mass.
 
     Source: Cui et al. 2025, arXiv 2505.22617, Theorem 2; X1.
 
@@ -150,8 +160,8 @@ def expected_natural_gradient_change(
     >>> expected_natural_gradient_change(torch.zeros(2), torch.tensor([1.0, 0.0]), 0.1).item()
     -0.0
     """
-    positive("expected_natural_gradient_change", "learning_rate", learning_rate)
-    policy = policy_of(logits)
+    validation.positive("expected_natural_gradient_change", "learning_rate", learning_rate)
+    policy, advantages = stepped("expected_natural_gradient_change", logits, advantages, "advantages")
     return -learning_rate * policy.mean(policy.centred * policy.centre(advantages))
 
 
@@ -170,7 +180,8 @@ def entropy_bonus_change(
         learning_rate: eta, above 0.
 
     Raises:
-        ValueError: a learning rate that is not above 0.
+        TypeError: logits that are not floating-point.
+        ValueError: a learning rate that is not above 0, a coefficient not finite, or a row without a distribution.
 
     Source: the square of E2's gradient (a published form with Var(log p) in its place holds near determinism only).
 
@@ -178,5 +189,7 @@ def entropy_bonus_change(
     >>> entropy_bonus_change(torch.zeros(3), 0.1, 1.0).item()
     0.0
     """
-    positive("entropy_bonus_change", "learning_rate", learning_rate)
-    return coefficient * learning_rate * policy_of(logits).discriminator.square().sum(-1)
+    validation.positive("entropy_bonus_change", "learning_rate", learning_rate)
+    validation.finite("entropy_bonus_change", "coefficient", coefficient)
+    policy = policy_of(logits, "entropy_bonus_change")
+    return coefficient * learning_rate * policy.discriminator.square().sum(-1)

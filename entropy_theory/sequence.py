@@ -1,13 +1,14 @@
 """Entropy of whole responses: by the chain rule, and by enumerating every sequence of a small vocabulary."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entropy_theory.softmax import entropy
+from entropy_theory import validation
+from entropy_theory.softmax import Softmax, policy_of
 
 NextLogits = Callable[[tuple[int, ...]], Float[Tensor, " K"]]
 LARGEST = 100_000
@@ -37,12 +38,26 @@ def enumerated_log_probs(next_logits: NextLogits, vocabulary: int, length: int) 
         next_logits: prefix (a tuple of tokens) -> logits of the next token, `[vocabulary]`.
         vocabulary: tokens to choose from.
         length: tokens of a response.
+
+    Raises:
+        ValueError: sizes below 1, more than 100 000 sequences, or next logits of another shape than `[vocabulary]`.
     """
     rows = []
     for sequence in all_sequences(vocabulary, length).tolist():
-        steps = [next_logits(tuple(sequence[:t])).log_softmax(-1)[sequence[t]] for t in range(length)]
+        steps = [policy_after(next_logits, sequence[:t], vocabulary).log_probs[sequence[t]] for t in range(length)]
         rows.append(torch.stack(steps).sum())
     return torch.stack(rows)
+
+
+def policy_after(next_logits: NextLogits, prefix: Sequence[int], vocabulary: int) -> Softmax:
+    """Return the next token's policy after a prefix, refusing logits of another shape than `[vocabulary]`."""
+    logits = next_logits(tuple(prefix))
+    if logits.shape != (vocabulary,):
+        raise ValueError(
+            f"next_logits(prefix={tuple(prefix)}) must return [{vocabulary}] logits; got shape {list(logits.shape)}. "
+            "Give one logit a token of the vocabulary."
+        )
+    return policy_of(logits, "next_logits", f"prefix={tuple(prefix)}")
 
 
 def enumerated_entropy(next_logits: NextLogits, vocabulary: int, length: int) -> Float[Tensor, ""]:
@@ -52,6 +67,9 @@ def enumerated_entropy(next_logits: NextLogits, vocabulary: int, length: int) ->
         next_logits: prefix -> logits of the next token; each call with one prefix returns the same.
         vocabulary: tokens to choose from.
         length: tokens of a response; shorter responses are written with a token that repeats once it was drawn.
+
+    Raises:
+        ValueError: sizes below 1, more than 100 000 sequences, or next logits of another shape than `[vocabulary]`.
 
     Source: the definition.
 
@@ -72,20 +90,27 @@ def chain_rule_entropy(next_logits: NextLogits, vocabulary: int, length: int) ->
         vocabulary: tokens to choose from.
         length: tokens of a response.
 
+    Raises:
+        ValueError: sizes below 1, more than 100 000 prefixes, or next logits of another shape than `[vocabulary]`.
+
     Source: the chain rule of entropy; equals `enumerated_entropy`.
 
     >>> round(chain_rule_entropy(lambda prefix: torch.zeros(3), 3, 2).item(), 4)
     2.1972
     """
-    total = entropy(next_logits(()))
+    all_sequences(vocabulary, length)  # refuses wrong sizes
+    total = policy_after(next_logits, (), vocabulary).entropy
     for t in range(1, length):
         prefixes = all_sequences(vocabulary, t).tolist()
+        after = [policy_after(next_logits, prefix, vocabulary).entropy for prefix in prefixes]
         weights = enumerated_log_probs(next_logits, vocabulary, t).exp()
-        total = total + (weights * torch.stack([entropy(next_logits(tuple(prefix))) for prefix in prefixes])).sum()
+        total = total + (weights * torch.stack(after)).sum()
     return total
 
 
-def response_entropy(logits: Float[Tensor, "*batch T K"], mask: Tensor | None = None) -> Float[Tensor, "*batch"]:
+def response_entropy(
+    logits: Float[Tensor, "*batch T K"], mask: Bool[Tensor, "*batch T"] | None = None
+) -> Float[Tensor, "*batch"]:
     """Return the entropy of sampled responses per token: the mean over tokens of H at their contexts, in nats/token.
 
     The sum over tokens is an unbiased estimate of the sequence entropy H(Y) when the policy drew the response. A
@@ -93,14 +118,22 @@ def response_entropy(logits: Float[Tensor, "*batch T K"], mask: Tensor | None = 
 
     Args:
         logits: `[*batch, T, K]`, at the contexts of the response's tokens.
-        mask: `[*batch, T]`, True on tokens that count; all by default.
+        mask: `[*batch, T]`, True on tokens that count; all by default. Logits of the others are not looked at.
+
+    Raises:
+        TypeError: logits that are not floating-point, or a mask that is not boolean.
+        ValueError: a token that counts without a distribution, or a mask of another shape.
 
     Source: arXiv 2604.26326, Section 1; the chain rule for the estimate.
 
     >>> round(response_entropy(torch.zeros(5, 2)).item(), 4)
     0.6931
     """
-    values = entropy(logits)
     if mask is None:
-        return values.mean(-1)
+        return policy_of(logits, "response_entropy").entropy.mean(-1)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"response_entropy(mask) must be boolean; got {mask.dtype}. Convert with .bool().")
+    validation.vocabulary("response_entropy", logits)
+    validation.like("response_entropy", "mask", mask, logits[..., 0], "the logits without their last axis")
+    values = policy_of(logits.masked_fill(~mask[..., None], 0.0), "response_entropy").entropy
     return values.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1)

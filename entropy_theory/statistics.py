@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from entropy_theory import validation
 from entropy_theory.softmax import policy_of
 
 
@@ -33,11 +34,19 @@ def token_statistics(logits: Float[Tensor, "*batch K"], token: Int[Tensor, "*bat
     A policy-gradient step of size a on token k changes the entropy of its own context by -a (S_k - N) at first order:
     on-policy its mean is zero, whatever the policy.
 
-    Valid when each row has a finite logit. A masked token (logit -inf) has log_prob -inf and discriminator 0.
+    In float32 the error is below 5e-5, on the scales max(H, 1e-2) for H, max(|log p_k|, 1) for log p_k and 1 for the
+    others. `chunked_token_statistics` is within 2e-6, faster and leaner; this form is differentiable any number of
+    times.
+
+    A masked token (logit -inf) has log_prob -inf and discriminator 0.
 
     Args:
-        logits: `[*batch, K]`, computed in their own type: pass float32 or float64.
+        logits: `[*batch, K]`, computed in their own type, half precision in float32.
         token: k, `[*batch]`.
+
+    Raises:
+        TypeError: logits that are not floating-point, or tokens that are no integers.
+        ValueError: a row without a distribution, a token outside the vocabulary, or tokens of another shape.
 
     Source: E4; arXiv 2602.03392, Theorem 3.3 and Corollary 3.4.
 
@@ -46,10 +55,10 @@ def token_statistics(logits: Float[Tensor, "*batch K"], token: Int[Tensor, "*bat
     >>> round(statistics.collision.item(), 4), round(statistics.discriminator.item(), 4)
     (0.25, 0.0)
     """
-    policy = policy_of(logits)
-    index = token.long()[..., None]
+    policy = policy_of(logits, "token_statistics")
+    index = validation.token_index("token_statistics", token, logits)
     return TokenStatistics(
-        log_prob=logits.log_softmax(-1).gather(-1, index)[..., 0],
+        log_prob=policy.log_probs.gather(-1, index)[..., 0],
         entropy=policy.entropy,
         collision=policy.mean(policy.probs),
         discriminator=policy.discriminator.gather(-1, index)[..., 0],

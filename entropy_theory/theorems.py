@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entropy_theory.softmax import policy_of
+from entropy_theory import validation
+from entropy_theory.change import stepped
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ def theorem1(
         token: k, the sampled token, `[*batch]`; not a masked one.
         delta: the change of the logits, `[*batch, K]`; what it holds at masked arms is not looked at.
 
+    Raises:
+        TypeError: logits that are not floating-point, or tokens that are no integers.
+        ValueError: a row without a distribution, a token outside the vocabulary or masked, or a step of another shape
+            or not finite on arms with mass.
+
     Source: arXiv 2604.26326, Theorem 1; the form E5 of E2.
 
     >>> import torch
@@ -54,8 +60,13 @@ def theorem1(
     >>> bool(theorem1(z, k, sampled_token_delta(z, k, 0.1)).condition)
     True
     """
-    policy = policy_of(logits)
-    index = token.long()[..., None]
+    return token_objects("theorem1", logits, token, delta, "token")
+
+
+def token_objects(where: str, logits: Tensor, token: Tensor, delta: Tensor, name: str) -> Theorem1:
+    """Return Theorem 1's objects for the public function `where`, which calls the tokens `name`."""
+    policy, delta = stepped(where, logits, delta)
+    index = validation.sampled_index(where, token, logits, name)
     # Relative to the sampled arm: for p_k near 1 the small delta p_k then keeps its digits.
     relative = (delta - delta.gather(-1, index)).masked_fill(policy.probs == 0, 0.0)
     spread = policy.centre(relative)
@@ -64,7 +75,7 @@ def theorem1(
     delta_p_k = delta_p.gather(-1, index)
     weights = (-delta_p / delta_p_k).scatter(-1, index, 0.0)
     weights = weights.where(delta_p_k != 0, float("nan"))
-    log_p_k = logits.log_softmax(-1).gather(-1, index)[..., 0]
+    log_p_k = policy.log_probs.gather(-1, index)[..., 0]
     baseline = (log_p_k + change / delta_p_k[..., 0]).where(delta_p_k[..., 0] != 0, float("nan"))
     return Theorem1(
         weights=weights,
@@ -120,6 +131,10 @@ def theorem2(
         tokens: the response, `[*batch, T]`.
         delta: the change of each row's logits, `[*batch, T, K]`.
 
+    Raises:
+        TypeError: logits that are not floating-point, or tokens that are no integers.
+        ValueError: no tokens axis or no tokens, or what `theorem1` refuses.
+
     Source: arXiv 2604.26326, Theorem 2 and its proof.
 
     >>> import torch
@@ -128,10 +143,16 @@ def theorem2(
     >>> bool(theorem2(z, y, sampled_token_delta(z, y, 0.1)).valid)
     True
     """
-    each = theorem1(logits, tokens, delta)
+    validation.vocabulary("theorem2", logits)
+    if logits.ndim < 2 or logits.shape[-2] < 1:
+        raise ValueError(
+            f"theorem2(logits) must be [*batch, T, K] with at least one token; got shape {list(logits.shape)}. "
+            "Pass one row of logits a token."
+        )
+    each = token_objects("theorem2", logits, tokens, delta, "tokens")
     index = tokens.long()[..., None]
-    log_p = logits.log_softmax(-1).gather(-1, index)[..., 0]
     delta_p_k = each.delta_p.gather(-1, index)[..., 0]
+    log_p = logits.to(delta_p_k.dtype).log_softmax(-1).gather(-1, index)[..., 0]
     # log p_k - b_k without the rounding of b_k, so that its sign is that of the token's condition.
     gap = (-each.change / delta_p_k).where(delta_p_k != 0, float("nan"))
     change, total_gap = each.change.sum(-1), gap.sum(-1)
@@ -145,5 +166,5 @@ def theorem2(
         effective_delta_p=effective,
         effective_sign=effective.sign(),
         valid=(gap > 0).all(-1) | (gap < 0).all(-1),
-        token_condition_share=each.condition.to(logits.dtype).mean(-1),
+        token_condition_share=each.condition.to(log_p.dtype).mean(-1),
     )

@@ -91,7 +91,8 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
 
     Raises:
         FileNotFoundError: no such folder, and no such model on the hub (or the hub is out of reach).
-        ValueError: a shipped model whose files do not match their hashes.
+        ValueError: a shipped model whose files do not match their hashes, or a type and attention that do not go
+            together.
     """
     folder = SHIPPED.get(name, Path(name))
     if name in SHIPPED:
@@ -100,6 +101,11 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
         raise FileNotFoundError(
             f"load_policy(name={name!r}) must name a folder, a hub id (owner/model) or one of {sorted(SHIPPED)}; "
             "got a folder that does not exist. Check model.path."
+        )
+    if (dtype, attention) == ("float64", "eager"):
+        raise ValueError(
+            "load_policy(dtype='float64', attention='eager') must not be combined: transformers' eager softmax is "
+            "float32, and the mask of a padded prompt overflows there. Set model.attention: sdpa."
         )
     device = usable_device(device)
     if attention == "auto":

@@ -5,14 +5,13 @@ the gradients, the optimiser or a random stream of the training, so training is 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from entropy_theory import entropy
-from entropy_theory.network import first_order_along, second_order_along
+from entropy_theory.network import first_order_along, gradient_of, parameters_set_to, second_order_along
 from trainer.methods.stages import Filtered
 from trainer.model import completion_logits
 from trainer.rollout import Rollouts
@@ -94,31 +93,16 @@ class Probe:
     def entropy_gradient(self) -> tuple[list[Tensor], Tensor]:
         """Return the gradient of the probe's mean entropy in the parameters, and the entropies `[n, T]`."""
         tokens = int(self.rollouts.mask.sum())
-        gradient = [torch.zeros_like(parameter) for parameter in self.parameters]
         entropies = []
-        for rows in self.chunks():
-            values = self.entropies_of(rows)
-            parts = torch.autograd.grad(values.sum() / tokens, self.parameters, allow_unused=True)
-            for total, part in zip(gradient, parts, strict=True):
-                if part is not None:
-                    total += part
-            entropies.append(values.detach())
+
+        def parts() -> Iterator[Tensor]:
+            for rows in self.chunks():
+                values = self.entropies_of(rows)
+                entropies.append(values.detach())
+                yield values.sum() / tokens
+
+        gradient = gradient_of(parts(), self.parameters)
         return gradient, torch.cat(entropies)
-
-
-@contextmanager
-def parameters_set_to(parameters: list[nn.Parameter], values: list[Tensor]) -> Iterator[None]:
-    """Give the parameters other values for a while, and the old ones back bit for bit."""
-    kept = [parameter.detach().clone() for parameter in parameters]
-    try:
-        with torch.no_grad():
-            for parameter, value in zip(parameters, values, strict=True):
-                parameter.copy_(value)
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import peft
 import pytest
 import torch
 import transformers
@@ -99,7 +100,6 @@ def test_a_kill_while_saving_leaves_the_older_checkpoint_and_no_rubbish(tiny, tm
 
 
 def test_lora_checkpoints_hold_the_adapter_and_can_be_evaluated(tiny, command, tmp_path):
-    peft = pytest.importorskip("peft")
     settings = {"model.lora_rank": "2", "optimizer.learning_rate": "1e-2", "checkpoint.every": "2"}
     run = tiny({**settings, "evaluation.prompts": "4"})
     assert sorted(path.name for path in run.last.iterdir() if path.suffix == ".safetensors") == [

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from entropy_theory.network import parameters_set_to
 from trainer.algorithm import Algorithm
 from trainer.methods.advantages import GRPO
 from trainer.methods.clips import PPOClip
@@ -14,7 +15,7 @@ from trainer.methods.filters import keep_all
 from trainer.methods.losses import drop
 from trainer.methods.stages import Filtered, Stateless
 from trainer.model import completion_logits
-from trainer.probe import Probe, parameters_set_to
+from trainer.probe import Probe
 from trainer.sampling import Sampling, sample
 from trainer.step import Updater
 from trainer.streams import TokenUniforms, python_stream

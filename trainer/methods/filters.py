@@ -50,7 +50,8 @@ def released(groups: Groups) -> Filtered:
     if bool((rewards == 0).any()) and not bool((rewards < 0).any()):
         raise ValueError(
             "released(rewards) must be signed, wrong answers below 0; got rewards of 0 and none negative, so "
-            "the branch that keeps negatives would be empty. Set reward.convention: signed (maps 0/1 to -1/+1)."
+            "the branch that keeps negatives would be empty. Set reward.convention: signed (maps 0/1 to -1/+1), "
+            "and replace the run that stopped here."
         )
     side = groups.band.side(groups.entropy)
     if side == 0:

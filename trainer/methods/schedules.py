@@ -20,7 +20,7 @@ class _FromTo:
             if not 0 <= low <= high:
                 raise ValueError(
                     f"{type(self).__name__}({name}={[low, high]}) must have 0 <= low <= high; got low {low} and high "
-                    f"{high}. Write control.{name} as [low, high]."
+                    f"{high}. Write band.{name} as [low, high]."
                 )
 
     def at(self, share: float) -> Band:
