@@ -1,8 +1,8 @@
-"""Run directories as tables. Figures read these and nothing else."""
+"""Run directories and audit tables, as pandas frames. Figures read these and nothing else."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +72,80 @@ def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
             replace(run, name=f"{path.resolve().parent.name}/{run.name}") for run, path in zip(runs, paths, strict=True)
         ]
     return runs
+
+
+@dataclass(frozen=True)
+class LoadedAudit:
+    """The tables of `entrocraft theory audit`; `entropy_theory.audit` says what every column is."""
+
+    reproduction: pd.DataFrame
+    sign_rule: pd.DataFrame
+    confidence: pd.DataFrame
+    one_sided: pd.DataFrame
+    tie: pd.DataFrame
+    baseline: pd.DataFrame
+    responses: pd.DataFrame
+
+
+def load_audit(path: Path) -> LoadedAudit:
+    """Return the tables of an audit.
+
+    Raises:
+        FileNotFoundError: a table is not there.
+        ValueError: a table without rows, or without a column that the audit writes.
+    """
+    from entropy_theory.audit import TABLES  # it needs torch, which other figures do without
+
+    remedy = "Write them again: entrocraft theory audit --output {} --overwrite true"
+    tables = {}
+    for name, row in TABLES.items():
+        file = path / f"{name}.csv"
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"load_audit({str(path)!r}) must name a directory with the audit's tables; got none with {file.name}. "
+                f"Make them: entrocraft theory audit --output {path}"
+            )
+        wanted = [field.name for field in fields(row)]
+        try:
+            table = pd.read_csv(file)
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise ValueError(f"load_audit must read CSV; got {file}: {error}. {remedy.format(path)}") from error
+        missing = [column for column in wanted if column not in table]
+        if missing or table.empty:
+            what = f"without the columns {', '.join(missing)}" if missing else "without rows"
+            raise ValueError(f"load_audit must read whole tables; got {file} {what}. {remedy.format(path)}")
+        tables[name] = table
+    return LoadedAudit(**tables)
+
+
+def load_one_audit(paths: Sequence[Path]) -> LoadedAudit:
+    """Return the tables of the only audit given.
+
+    Raises:
+        FileNotFoundError: a table is not there.
+        ValueError: not exactly one directory, or a table that is not whole.
+    """
+    if len(paths) != 1:
+        raise ValueError(
+            f"figures build audit(paths) must get one directory of `entrocraft theory audit`; got {len(paths)}. "
+            "Draw one after the other, each with its own --output."
+        )
+    return load_audit(paths[0])
+
+
+def released_fig2a() -> pd.DataFrame:
+    """Return the numbers of the paper's Fig. 2a as released with it; `data/SOURCES.md` says what the columns are."""
+    return pd.read_csv(Path(__file__).parent / "data" / "released_fig2a.csv")
+
+
+def largest_vocabulary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the largest vocabulary."""
+    return rows[rows.vocabulary == rows.vocabulary.max()]
+
+
+def near_entropy(rows: pd.DataFrame, entropy: float) -> pd.DataFrame:
+    """Return, of each family and vocabulary, the rows whose entropy is the nearest."""
+    nearest = rows.groupby(["family", "vocabulary"]).entropy.transform(
+        lambda found: found.iloc[int((found - entropy).abs().argmin())]
+    )
+    return rows[rows.entropy == nearest]

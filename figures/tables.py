@@ -1,6 +1,6 @@
-"""Tables of runs, as text for the terminal and as Markdown."""
+"""Tables of runs, and tables as text for the terminal and as Markdown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -81,3 +81,18 @@ def as_markdown(table: pd.DataFrame) -> str:
     lines = ["| | " + " | ".join(table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
     return "\n".join(lines) + "\n"
+
+
+def under_titles(tables: Mapping[str, pd.DataFrame], heading: str, form: Callable[[pd.DataFrame], str]) -> str:
+    """Return tables one after the other, each under its title unless that is empty.
+
+    Args:
+        tables: by title.
+        heading: format string that makes a heading of a title.
+        form: `as_text` or `as_markdown`.
+    """
+    parts = []
+    for title, table in tables.items():
+        above = f"{heading.format(title)}\n\n" if title else ""
+        parts.append(above + form(table).rstrip("\n") + "\n")
+    return "\n".join(parts)

@@ -51,6 +51,10 @@ CASES = {
     "unknown device": (["--model.device=gpu"], ["model.device", "gpu"]),
     "absent device": (["--model.device=cuda:77"], ["model.device", "cuda:77"]),
     "unknown attention": (["--model.attention=fast"], ["attention", "fast", "sdpa"]),
+    "float64 with eager attention": (
+        ["--model.dtype=float64", "--model.attention=eager"],
+        ["float64", "eager", "model.attention: sdpa"],
+    ),
     "unknown dtype": (["--model.dtype=float8"], ["model.dtype", "float8", "bfloat16"]),
     "unknown key": (["--stepz=3"], ["stepz"]),
     "unknown nested key": (["--rollout.grup_size=4"], ["rollout.grup_size"]),

@@ -56,7 +56,7 @@ def test_command_is_understood(command, workspace):
         assert pretrain_parser().parse_args(arguments).output
     elif name == "theory":
         _, options, _ = ACTIONS[arguments[0]]
-        assert options().parse_args(arguments[1:]).output
+        options().parse_args(arguments[1:])
     else:
         assert name == "figures"
         assert arguments[0] == "build"
@@ -71,8 +71,15 @@ def test_make_targets_exist():
 
 
 def test_theory_example_runs():
-    (example,) = [block for block in blocks("python") if "theory.entropy(" in block]
+    (example,) = [block for block in blocks("python") if "theory.every_token(" in block]
     exec(example, {"logits": torch.randn(3, 5), "token": torch.tensor([0, 4, 2]), "rewards": torch.rand(3, 5)})
+
+
+def test_network_example_runs():
+    (example,) = [block for block in blocks("python") if "theory.directional_change(" in block]
+    model = torch.nn.Linear(3, 4)
+    step = {name: 0.1 * torch.ones_like(value) for name, value in model.named_parameters()}
+    exec(example, {"model": model, "contexts": torch.randn(5, 3), "step": step})
 
 
 def test_training_example_defines_a_reward():
