@@ -178,6 +178,7 @@ def test_every_kind_of_state_survives_an_interrupt(tmp_path, plugins, number, me
         algorithm = {"mini_batches": 2, **methods.get("algorithm", {})}
         return {**small, **methods, "rollout": rollout, "algorithm": algorithm, "optimizer": {"learning_rate": 1e-3}}
 
+    handler = signal.getsignal(signal.SIGINT)
     entrocraft.train(settings("whole"))
     with pytest.raises(KeyboardInterrupt, match="after step 2, saved"):
         entrocraft.train(settings("stopped"), interrupting)
@@ -186,7 +187,7 @@ def test_every_kind_of_state_survives_an_interrupt(tmp_path, plugins, number, me
     assert files[0].read_bytes() == files[1].read_bytes()
     states = [torch.load(file.with_name("trainer_state.pt"), weights_only=True)["state"] for file in files]
     assert str(states[0]) == str(states[1])
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_the_command_that_is_named_also_resumes_a_run_that_replaced_another(tmp_path, command):
