@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOME = Path(__file__).resolve().parent
-PACKAGES = ("entropy_theory", "trainer", "figures")
+PACKAGES = ("entropy_theory", "trainer", "simulations", "figures")
 EXPORTS = {
     "theory": ("entropy_theory", None),
     "stages": ("trainer.methods.stages", None),
@@ -31,7 +31,7 @@ EXPORTS = {
     "TrainConfig": ("trainer.config", "TrainConfig"),
     "load_config": ("trainer.parsing", "load_config"),
 }
-# The quickstart's runs: a name, and the presets on top of `quickstart`.
+# The quickstart's runs: a name, and the recipes on top of `quickstart`.
 ARMS = {"grpo": (), "algorithm1": ("algorithm1",), "released": ("released",)}
 
 
@@ -106,7 +106,7 @@ def quickstart(arguments: Sequence[str]) -> int:
 
     def run_arm(place: int, name: str) -> int:
         command = [sys.executable, "-m", "entrocraft", "train", "--config", "quickstart"]
-        command += [part for preset in ARMS[name] for part in ("--config", preset)]
+        command += [part for recipe in ARMS[name] for part in ("--config", recipe)]
         # The base model is the same for all: one run evaluates it.
         command += [f"--output={chosen.output / name}", f"--evaluation.at_start={str(place == 0).lower()}", *shared]
         # tqdm reads its defaults from the environment: each run draws its bar on a line of its own.
@@ -137,6 +137,14 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "pretrain": (
         "make a testbed's base model from demonstrations",
         lambda arguments: load("trainer.cli").pretrain_command(arguments),
+    ),
+    "methods": (
+        "list every method of the field, its options, state and source",
+        lambda arguments: load("trainer.listing").methods_command(arguments),
+    ),
+    "simulate": (
+        "run an experiment on small policies whose entropy is known exactly",
+        lambda arguments: load("simulations.cli").simulate_command(arguments),
     ),
     "theory": (
         "derive the entropy formulas and check every step",

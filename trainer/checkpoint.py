@@ -24,7 +24,7 @@ class RunState:
         samples: rollouts drawn.
         tokens: completion tokens drawn.
         unit: nats in one unit of the schedule: the base model's entropy, or 1; None before the first batch.
-        controller: the controller's state.
+        methods: states of the methods with memory, by stage.
         scale: the tabular prediction's scale.
     """
 
@@ -32,7 +32,7 @@ class RunState:
     samples: int = 0
     tokens: int = 0
     unit: float | None = None
-    controller: dict[str, Any] = field(default_factory=dict)
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     scale: OnlineScale = field(default_factory=OnlineScale)
 
 

@@ -107,13 +107,17 @@ class AlgorithmConfig:
     Args:
         advantage: advantage estimator.
         advantage_options: its hyper-parameters.
+        shaping: what reshapes advantages with the recorded tokens; null for none.
+        shaping_options: its hyper-parameters.
         filter: rollout filter or controller.
         filter_options: its hyper-parameters.
         token_weight: a weight for each token's objective; null for none.
         token_weight_options: its hyper-parameters.
         clip: clip rule.
         clip_options: its hyper-parameters, such as low and high of `ppo`.
+        terms: further loss terms, a mapping from name to hyper-parameters, such as {aec: {target: 0.2}}.
         denominator: `drop` divides by the tokens of accepted rows (the paper), `zero` by those of all rows (its code).
+        denominator_options: its hyper-parameters.
         kl: coefficient of the k3 KL term against the initial policy; 0 is off.
         entropy_bonus: coefficient of the entropy bonus; 0 is off.
         mini_batches: optimiser steps an epoch; prompts are split among them.
@@ -122,13 +126,17 @@ class AlgorithmConfig:
 
     advantage: str = "grpo"
     advantage_options: dict[str, Any] = field(default_factory=dict)
+    shaping: str | None = None
+    shaping_options: dict[str, Any] = field(default_factory=dict)
     filter: str = "none"
     filter_options: dict[str, Any] = field(default_factory=dict)
     token_weight: str | None = None
     token_weight_options: dict[str, Any] = field(default_factory=dict)
     clip: str = "ppo"
     clip_options: dict[str, Any] = field(default_factory=dict)
+    terms: dict[str, dict[str, Any]] = field(default_factory=dict)
     denominator: str = "drop"
+    denominator_options: dict[str, Any] = field(default_factory=dict)
     kl: float = 0.0
     entropy_bonus: float = 0.0
     mini_batches: int = 4
@@ -184,17 +192,19 @@ class BandConfig:
     """Where entropy is wanted over the run; also logged for runs without control, so that they can be compared.
 
     Args:
-        schedule: `constant`, `linear` or `cosine`.
+        schedule: `constant`, `linear`, `cosine` or `square`.
         start: [low, high] at the beginning.
         end: [low, high] at the end. The defaults are the paper's general run, (0.6, 0.7) to (0.4, 0.5) nats, in units
             of its starting centre 0.65.
         unit: `nats`, or `relative`, in units of the base model's entropy (that of the first batch of rollouts).
+        options: further hyper-parameters of the schedule, such as `period` of `square`.
     """
 
     schedule: str = "linear"
     start: tuple[float, float] = (0.92, 1.08)
     end: tuple[float, float] = (0.62, 0.77)
     unit: Literal["nats", "relative"] = "relative"
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from trainer.config import TrainConfig
+from trainer.methods.lookup import import_object, instantiate, nearest
 from trainer.methods.stages import RewardFunction
-from trainer.methods.table import build, import_object
 from trainer.model import Policy
 from trainer.streams import numpy_stream, python_stream
 from trainer.tasks import TASKS
@@ -200,7 +200,14 @@ def build_task(name: str) -> Any:
     Raises:
         ValueError: no such task.
     """
-    return build("data.task", name, TASKS)
+    if ":" in name:
+        return instantiate("data.task", name, import_object("data.task", name), {})
+    if name not in TASKS:
+        raise ValueError(
+            f"data.task={name!r} must be one of {sorted(TASKS)} or module:name of your own; got neither. "
+            f"{nearest(name, TASKS)}"
+        )
+    return instantiate("data.task", name, TASKS[name], {})
 
 
 def build_reward(config: TrainConfig) -> RewardFunction:

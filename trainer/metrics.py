@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint import RunState
+from trainer.methods.pipeline import weighted_advantages
 from trainer.methods.stages import Filtered, Groups, per_rollout
 from trainer.probe import Change, TabularTerms, sign_rule_agreement
 from trainer.rollout import Rollouts
-from trainer.step import Update, token_advantages
+from trainer.step import Update
 
 
 def step_row(
@@ -35,11 +36,11 @@ def step_row(
         "samples": state.samples + prompts * group_size,
         "tokens": state.tokens + int(rollouts.mask.sum()),
         "reward_mean": float(raw_rewards.double().mean()),
-        "entropy": groups.entropy,
+        "entropy": float(groups.entropy),
         "entropy_t1": rollouts.mean(rollouts.entropy_t1),
         "entropy_low": groups.band.low,
         "entropy_high": groups.band.high,
-        "band_indicator": groups.band.side(groups.entropy),
+        "band_indicator": int(groups.band.side(groups.entropy)),
         "accepted_fraction": accepted,
         "effective_group_size": accepted * group_size,
         "mixed_groups": float((groups.rewards.amax(1) != groups.rewards.amin(1)).double().mean()),
@@ -80,7 +81,7 @@ def theory_columns(
     """Return predicted and measured entropy change; empty where theory is off."""
     if change is None or tabular is None or probe_rows is None:
         return {}
-    used = token_advantages(rollouts, filtered)
+    used = weighted_advantages(filtered, rollouts.record.mask)
     probe = rollouts.rows(probe_rows)
     on_probe = used[probe_rows][:, : probe.mask.shape[1]]
     scale = state.scale.value
@@ -114,7 +115,7 @@ def rollout_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the first `count` rollouts of a step as they are written to `rollouts/`."""
     group_size = rewards.shape[1]
-    advantages = per_rollout(filtered.advantages).flatten()
+    advantages = per_rollout(filtered.advantages, rewards).flatten()
     for index in range(min(count, len(texts))):
         yield {
             "prompt": rows[index // group_size]["prompt"],

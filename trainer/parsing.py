@@ -14,6 +14,8 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from trainer.config import TrainConfig
+from trainer.methods.lookup import nearest
+from trainer.methods.recipes import RECIPES, training_settings
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -21,27 +23,33 @@ PRESETS = Path(__file__).parent / "presets"
 def config_parser(**kwargs: Any) -> ArgumentParser:
     """Return the parser that both the command line and `load_config` use."""
     parser = ArgumentParser(**kwargs)
-    parser.add_argument("--config", action="config", help="a YAML file or a preset's name; later ones override earlier")
+    parser.add_argument(
+        "--config", action="config", help="a YAML file, a preset's or a recipe's name; later ones override earlier"
+    )
     parser.add_class_arguments(TrainConfig, as_group=False)
     return parser
 
 
 def with_preset_paths(arguments: Sequence[str]) -> list[str]:
-    """Return command-line arguments with the names of presets after `--config` replaced by their files.
+    """Return command-line arguments with the names of presets and recipes after `--config` replaced by what they hold.
 
     Raises:
-        ValueError: neither a file nor a preset.
+        ValueError: neither a file nor a preset nor a recipe.
     """
     resolved = [part for argument in arguments for part in split_config(argument)]
     for index, value in enumerate(resolved[1:], 1):
         if resolved[index - 1] == "--config" and not Path(value).is_file():
             preset = PRESETS / f"{value}.yaml"
-            if not preset.is_file():
-                presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+            presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+            if preset.is_file():
+                resolved[index] = str(preset)
+            elif value in RECIPES:
+                resolved[index] = yaml.safe_dump(training_settings(value))
+            else:
                 raise ValueError(
-                    f"--config {value} must name a YAML file or one of the presets {presets}; got neither."
+                    f"--config {value} must name a YAML file, one of the presets {presets} or one of the recipes "
+                    f"{sorted(RECIPES)}; got neither. {nearest(value, [*presets, *RECIPES])}"
                 )
-            resolved[index] = str(preset)
     return resolved
 
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from entropy_theory import entropy
 from entropy_theory.network import first_order_along, gradient_of, parameters_set_to, second_order_along
+from trainer.methods.pipeline import weighted_advantages
 from trainer.methods.stages import Filtered
 from trainer.model import completion_logits
 from trainer.rollout import Rollouts
-from trainer.step import Update, token_advantages
+from trainer.step import Update
 
 # Share of the parameter step at which the gradients of the second-order term are taken: large enough that float32
 # rounding of a gradient (about 1e-6) does not matter, small enough that the fourth order (epsilon^2) does not.
@@ -136,7 +137,7 @@ def tabular_terms(rollouts: Rollouts, filtered: Filtered, update: Update) -> Tab
     if not counted.any():
         return TabularTerms(0.0, 0.0, 0.0)
     share = counted / update.tokens_per_row.double().clamp(min=1)[:, None]
-    advantage = token_advantages(rollouts, filtered).double()
+    advantage = weighted_advantages(filtered, rollouts.record.mask).double()
     influence = rollouts.influence.double()
     unit = float((share * advantage * influence).sum())
     noise = (share * advantage).sum() * (share * influence).sum() / share.sum()

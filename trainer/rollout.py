@@ -1,13 +1,16 @@
 """Rollouts: the completions of one step and everything recorded while they were sampled."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-SCALARS = ("group_size", "statistics_s")
+from trainer.methods.stages import TokenRecord
+
+STATISTICS = ("log_prob", "entropy", "entropy_t1", "influence", "curvature", "responsiveness")
+NOT_ROWS = ("group_size", "statistics_s", "tempered")
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,11 @@ class Rollouts:
         entropy_t1: the same at temperature 1.
         influence: N - S_k, the entropy change of the token's own context per unit of step on it, first order.
         curvature: its second-order term per unit of step squared.
+        responsiveness: |grad_z H|^2 = sum_i S_i^2.
         finished: `[B]`, True where the completion ended with a stop token.
         group_size: G.
-        statistics_s: seconds that recording influence and curvature took.
+        statistics_s: seconds that recording influence, curvature and responsiveness took; 0 where they were not.
+        tempered: by temperature, the token's log-probability under softmax(logits / temperature).
     """
 
     tokens: Int[Tensor, "B L"]
@@ -39,9 +44,11 @@ class Rollouts:
     entropy_t1: Float[Tensor, "B T"]
     influence: Float[Tensor, "B T"]
     curvature: Float[Tensor, "B T"]
+    responsiveness: Float[Tensor, "B T"]
     finished: Bool[Tensor, " B"]
     group_size: int
     statistics_s: float = 0.0
+    tempered: Mapping[float, Float[Tensor, "B T"]] = field(default_factory=dict)
 
     @property
     def lengths(self) -> Int[Tensor, " B"]:
@@ -63,16 +70,33 @@ class Rollouts:
 
     def rows(self, index: Int[Tensor, " n"]) -> "Rollouts":
         """Return the rows of this index, with padding columns that none of them needs cut off."""
-        picked = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name not in SCALARS}
+        picked = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name not in NOT_ROWS}
         longest = int(picked["mask"].sum(1).max())
         spare = picked["mask"].shape[1] - longest
         first = int(picked["attention"].int().argmax(1).min())
         end = picked["tokens"].shape[1] - spare
         for name in ("tokens", "attention"):
             picked[name] = picked[name][:, first:end]
-        for name in ("mask", "log_prob", "entropy", "entropy_t1", "influence", "curvature"):
+        for name in ("mask", *STATISTICS):
             picked[name] = picked[name][:, :longest]
-        return replace(self, **picked)
+        tempered = {temperature: values[index][:, :longest] for temperature, values in self.tempered.items()}
+        return replace(self, **picked, tempered=tempered)
+
+    @property
+    def record(self) -> TokenRecord:
+        """What methods see of the tokens, by prompt and sample, `[P, G, T]`."""
+
+        def grouped(values: Tensor) -> Tensor:
+            return values.unflatten(0, (-1, self.group_size))
+
+        return TokenRecord(
+            mask=grouped(self.mask),
+            log_prob=grouped(self.log_prob),
+            entropy=grouped(self.entropy),
+            influence=grouped(self.influence),
+            responsiveness=grouped(self.responsiveness),
+            tempered={temperature: grouped(values) for temperature, values in self.tempered.items()},
+        )
 
 
 def pad_left(ids: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from entropy_theory import entropy, sampled_token_delta, second_order_change, token_statistics
+from entropy_theory import entropy, entropy_bonus_change, sampled_token_delta, second_order_change, token_statistics
 from trainer.model import Policy, at_least_float32, computing, positions
-from trainer.rollout import Rollouts, pad_left
+from trainer.rollout import STATISTICS, Rollouts, pad_left
 from trainer.streams import TokenUniforms
 
 
@@ -78,6 +78,7 @@ def sample(
     generator: TokenUniforms,
     prompt_index: Sequence[int] | None = None,
     statistics: bool = False,
+    temperatures: Sequence[float] = (),
 ) -> Rollouts:
     """Return G completions of each prompt, with what was recorded while sampling.
 
@@ -92,7 +93,8 @@ def sample(
         sampling: temperature and truncation.
         generator: source of the uniforms.
         prompt_index: what addresses each prompt's draws; 0..P-1 by default.
-        statistics: also record the influence and curvature of each token (two more passes over its logits).
+        statistics: also record each token's influence, curvature and responsiveness (more passes over its logits).
+        temperatures: also record each token's log-probability at these temperatures.
 
     Returns:
         P * G rows; row b is sample b % G of prompt b // G.
@@ -110,7 +112,7 @@ def sample(
     alive = torch.arange(count, device=policy.device)
     decoder = Decoder(policy, tokens[::group_size], attention[::group_size], group_size)
     logits = decoder.logits
-    records = Recorder(count, max_new_tokens, policy.device, logits.dtype, statistics)
+    records = Recorder(count, max_new_tokens, policy.device, logits.dtype, statistics, temperatures)
     for t in range(max_new_tokens):
         scaled = logits / sampling.temperature
         probs = truncate(scaled.softmax(-1), top_p=sampling.top_p, top_k=sampling.top_k)
@@ -168,11 +170,20 @@ class Decoder:
 class Recorder:
     """Blocks `[B, T]` that fill up as tokens are drawn."""
 
-    def __init__(self, count: int, length: int, device: torch.device, dtype: torch.dtype, statistics: bool) -> None:
+    def __init__(
+        self,
+        count: int,
+        length: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        statistics: bool,
+        temperatures: Sequence[float],
+    ) -> None:
         self.tokens = torch.zeros(count, length, dtype=torch.long, device=device)
         self.mask = torch.zeros(count, length, dtype=torch.bool, device=device)
-        names = ("log_prob", "entropy", "entropy_t1", "influence", "curvature")
-        self.values = {name: torch.zeros(count, length, dtype=dtype, device=device) for name in names}
+        blank = torch.zeros(count, length, dtype=dtype, device=device)
+        self.values = {name: blank.clone() for name in STATISTICS}
+        self.tempered = {temperature: blank.clone() for temperature in temperatures}
         self.statistics = statistics
         self.statistics_s = 0.0
 
@@ -190,7 +201,10 @@ class Recorder:
             began = time.perf_counter()
             recorded["influence"] = found.mean_discriminator - found.discriminator
             recorded["curvature"] = second_order_change(scaled, sampled_token_delta(scaled, chosen, 1.0))
+            recorded["responsiveness"] = entropy_bonus_change(scaled, 1.0, 1.0)
             self.statistics_s += time.perf_counter() - began
+        for temperature, values in self.tempered.items():
+            values[rows, t] = (logits / temperature).log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
         for name, value in recorded.items():
             self.values[name][rows, t] = value
 
@@ -205,5 +219,6 @@ class Recorder:
             finished=finished,
             group_size=group_size,
             statistics_s=self.statistics_s,
+            tempered={temperature: values[:, :longest] for temperature, values in self.tempered.items()},
             **{name: value[:, :longest] for name, value in self.values.items()},
         )

@@ -1,14 +1,14 @@
 """One update: mini-batches of whole groups, each a forward and backward over the rows that carry gradient."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from entropy_theory import entropy
-from trainer.algorithm import Algorithm
 from trainer.methods.losses import k3
+from trainer.methods.pipeline import Algorithm, States, Surrogate, mean_loss, mini_batch_rows, weighted_advantages
 from trainer.methods.stages import Filtered, Mean, TokenBatch
 from trainer.model import completion_logits
 from trainer.rollout import Rollouts
@@ -49,6 +49,29 @@ class Update:
 
 
 @dataclass(frozen=True)
+class MiniBatch:
+    """The rows of one optimiser step.
+
+    Args:
+        rollouts: the whole batch.
+        advantages: `[B, T]`, of the whole batch, filter weights included.
+        rows: `[b]`, which rows these are.
+        mean: what their loss is a mean over, `[b]`.
+        states: of the methods with memory.
+        bonus: coefficient of the entropy bonus that the filter asked for.
+        noise: `[B, T]`, of the whole batch.
+    """
+
+    rollouts: Rollouts
+    advantages: Tensor
+    rows: Tensor
+    mean: Mean
+    states: States
+    bonus: Tensor | None
+    noise: Tensor | None
+
+
+@dataclass(frozen=True)
 class Updater:
     """Applies the update of one batch of rollouts.
 
@@ -74,27 +97,41 @@ class Updater:
     micro_batch_rows: int
     gradient_clip: float
 
-    def __call__(self, rollouts: Rollouts, filtered: Filtered) -> Update:
+    def __call__(
+        self, rollouts: Rollouts, filtered: Filtered, states: States | None = None, noise: Tensor | None = None
+    ) -> Update:
         """Update the parameters and return what was done.
 
         A mini-batch in which no row carries gradient takes no optimiser step, so momentum does not move the weights.
+
+        Args:
+            rollouts: the batch.
+            filtered: what the filter decided.
+            states: of the methods with memory; by default their first ones.
+            noise: `[B, T]` uniforms, for methods that choose at random.
         """
         weights = filtered.weights.flatten().to(rollouts.tokens.device)
-        advantages = token_advantages(rollouts, filtered)
+        advantages = weighted_advantages(filtered, rollouts.record.mask)
+        states = self.algorithm.start() if states is None else states
         update = Update(tokens_per_row=torch.zeros(len(weights), device=weights.device))
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for _ in range(self.epochs):
             for rows in mini_batch_rows(len(weights), rollouts.group_size, self.mini_batches):
                 rows = rows.to(weights.device)
                 mean = self.algorithm.denominator(rollouts.lengths[rows], weights[rows])
-                active = rows[self.carries_gradient(advantages[rows], mean)]
+                active = self.algorithm.carries_gradient(advantages[rows], mean, filtered.bonus).nonzero()[:, 0]
                 if len(active) == 0:
                     update.skipped += 1
                     continue
-                update.tokens_per_row[rows] = mean.tokens
+                update.tokens_per_row[rows] = mean.tokens.to(update.tokens_per_row)
+                batch = MiniBatch(rollouts, advantages, rows, mean, states, filtered.bonus, noise)
+                micro_batches = active.split(self.micro_batch_rows)
+                whole = None
+                if "mini_batch" in self.algorithm.needs and (len(micro_batches) > 1 or len(active) < len(rows)):
+                    whole = self.whole(batch)
                 loss = 0.0
-                for micro in active.split(self.micro_batch_rows):
-                    loss += self.backward(rollouts.rows(micro), advantages[micro], mean, update)
+                for places in micro_batches:
+                    loss += self.backward(batch, places, whole, update)
                 norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
                 if not norm.isfinite():
                     raise ValueError(
@@ -108,45 +145,52 @@ class Updater:
                 update.steps += 1
         return update
 
-    def carries_gradient(self, advantages: Tensor, mean: Mean) -> Tensor:
-        """Return which rows a loss term differentiates: those with an advantage; with KL or bonus, all that count."""
-        return (advantages != 0).any(1) | (mean.rows if self.algorithm.terms else torch.zeros_like(mean.rows))
-
-    def backward(self, rollouts: Rollouts, advantages: Tensor, mean: Mean, update: Update) -> float:
+    def backward(self, batch: "MiniBatch", places: Tensor, whole: TokenBatch | None, update: Update) -> float:
         """Add the gradient of these rows' share of the mini-batch's loss; return that share."""
-        logits = completion_logits(
-            self.model, rollouts.tokens, rollouts.attention, rollouts.mask.shape[1], self.temperature
-        )
-        tokens = self.token_batch(rollouts, advantages, logits)
-        clipped = self.algorithm.clip(tokens)
-        objective = clipped.objective
-        if self.algorithm.token_weight is not None:
-            objective = objective * self.algorithm.token_weight(tokens)
-        per_token = -objective + sum(term(tokens) for term in self.algorithm.terms)
-        loss = per_token.masked_fill(~tokens.mask, 0.0).sum() / mean.tokens
+        tokens = self.token_batch(batch, places)
+        if whole is not None:
+            tokens = replace(tokens, whole=whole, rows=places)
+        surrogate: Surrogate = self.algorithm.surrogate(batch.states, tokens, batch.bonus)
+        loss = mean_loss(surrogate.loss, Mean(batch.mean.rows[places], batch.mean.tokens[places]))
         loss.backward()
+        clipped = surrogate.clipped
         self.record(tokens, int(clipped.low.sum()), int(clipped.high.sum()), update)
         return float(loss.detach())
 
-    def token_batch(self, rollouts: Rollouts, advantages: Tensor, logits: Tensor) -> TokenBatch:
-        """Return what clip rules and loss terms see of these rows."""
-        needs_entropy = any(term.uses_entropy for term in self.algorithm.terms)
+    @torch.no_grad()
+    def whole(self, batch: "MiniBatch") -> TokenBatch:
+        """Return the whole mini-batch without gradient, for methods whose statistics are over all of it."""
+        places = torch.arange(len(batch.rows), device=batch.rows.device)
+        parts = [self.token_batch(batch, part) for part in places.split(self.micro_batch_rows)]
+        return joined(parts)
+
+    def token_batch(self, batch: "MiniBatch", places: Tensor) -> TokenBatch:
+        """Return what clip rules and loss terms see of the rows at these places of a mini-batch."""
+        rows = batch.rows[places]
+        rollouts = batch.rollouts.rows(rows)
+        length = rollouts.mask.shape[1]
+        block = (rollouts.tokens, rollouts.attention, length, self.temperature)
+        logits = completion_logits(self.model, *block)
+        needs = self.algorithm.needs
         reference = None
         if self.reference is not None:
             with torch.no_grad():
-                reference = chosen_log_prob(
-                    completion_logits(
-                        self.reference, rollouts.tokens, rollouts.attention, rollouts.mask.shape[1], self.temperature
-                    ),
-                    rollouts,
-                )
+                reference = chosen_log_prob(completion_logits(self.reference, *block), rollouts)
+        if "entropy_gradient" in needs or batch.bonus is not None:
+            entropies = entropy(logits)
+        elif "entropy" in needs:
+            entropies = entropy(logits.detach())
+        else:
+            entropies = rollouts.entropy.to(logits.dtype)
         return TokenBatch(
             log_prob=chosen_log_prob(logits, rollouts),
             old_log_prob=rollouts.log_prob.to(logits.dtype),
-            advantages=advantages[:, : rollouts.mask.shape[1]].to(logits.dtype),
-            mask=rollouts.mask,
-            entropy=entropy(logits) if needs_entropy else rollouts.entropy.to(logits.dtype),
+            advantages=batch.advantages[rows, :length].to(logits.dtype),
+            mask=rollouts.mask & batch.mean.rows[places, None],
+            entropy=entropies,
             reference_log_prob=reference,
+            logits=logits if "logits" in needs else None,
+            noise=None if batch.noise is None else batch.noise[rows, :length].to(logits),
         )
 
     @torch.no_grad()
@@ -164,31 +208,21 @@ class Updater:
             update.kl = (update.kl or 0.0) + float(k3(tokens.log_prob, tokens.reference_log_prob)[tokens.mask].sum())
 
 
-def token_advantages(rollouts: Rollouts, filtered: Filtered) -> Tensor:
-    """Return the advantage of each token times its rollout's weight, `[B, T]`, 0 outside the mask.
-
-    Raises:
-        ValueError: advantages `[P, G, T]` of another T than the rollouts'.
-    """
-    device = rollouts.mask.device
-    advantages = filtered.advantages.flatten(0, 1).to(device)
-    if advantages.dim() == 1:
-        advantages = advantages[:, None].expand(rollouts.mask.shape)
-    if advantages.shape != rollouts.mask.shape:
-        raise ValueError(
-            f"token_advantages(advantages) must have T = {rollouts.mask.shape[1]} tokens; got {advantages.shape[1]}. "
-            "Return [P, G], or [P, G, T] as wide as the longest completion."
-        )
-    return (advantages * filtered.weights.flatten()[:, None].to(device)).masked_fill(~rollouts.mask, 0.0)
-
-
 def chosen_log_prob(logits: Tensor, rollouts: Rollouts) -> Tensor:
     """Return the log-probability `[B, T]` of the completion's tokens, 0 outside the mask, from logits `[B, T, V]`."""
     chosen = logits.log_softmax(-1).gather(-1, rollouts.completion_ids[..., None])[..., 0]
     return chosen.masked_fill(~rollouts.mask, 0.0)
 
 
-def mini_batch_rows(count: int, group_size: int, mini_batches: int) -> Iterator[Tensor]:
-    """Yield the row indices of each mini-batch: consecutive whole groups, as evenly as they divide."""
-    for groups in torch.arange(count // group_size).tensor_split(mini_batches):
-        yield (groups[:, None] * group_size + torch.arange(group_size)).flatten()
+def joined(parts: list[TokenBatch]) -> TokenBatch:
+    """Return the rows of several token batches as one, padded to the longest; logits are left out."""
+    longest = max(part.mask.shape[1] for part in parts)
+
+    def column(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        if any(value is None for value in values):
+            return None
+        return torch.cat([nn.functional.pad(value, (0, longest - value.shape[1])) for value in values])
+
+    names = ("log_prob", "old_log_prob", "advantages", "mask", "entropy", "reference_log_prob", "noise")
+    return TokenBatch(**{name: column(name) for name in names})

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from trainer.algorithm import Algorithm, band_at, build_algorithm, build_schedule
+from trainer.algorithm import band_at, build_algorithm, build_schedule
 from trainer.checkpoint import RunState, checkpoints, load_state, save_checkpoint
 from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, build_prompts, build_reward, encode_prompts, max_new_tokens
 from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.interrupt import Interrupt
+from trainer.methods.pipeline import Algorithm, numbers
 from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
 from trainer.metrics import describe, rollout_rows, step_row
 from trainer.model import Policy, load_policy, set_threads, with_lora
@@ -95,11 +96,11 @@ class Run:
         self.policy = self.load_policy()
         set_threads(config.model.threads, self.policy)
         encode_prompts(self.policy, self.prompts.rows_to_check(), self.new_tokens)
-        self.reference = frozen_copy(self.policy) if config.algorithm.kl else None
+        self.reference = frozen_copy(self.policy) if "reference" in self.algorithm.needs else None
         self.optimizer = build_optimizer(self.policy, config.optimizer)
         self.directory = RunDirectory(config)
         self.began = time.perf_counter()
-        self.state = RunState(controller=dict(self.algorithm.controller.start()))
+        self.state = RunState(methods=self.algorithm.start())
         saved = checkpoints(self.directory.path / "checkpoints") if config.resume else []
         if saved:
             self.policy = self.load_policy(saved[-1])
@@ -156,7 +157,7 @@ class Run:
         probe = self.make_probe(step, batch) if self.config.theory.enabled else None
         probed = time.perf_counter()
         rate = set_learning_rate(self.optimizer, self.config.optimizer, step)
-        update = self.updater(batch.rollouts, batch.filtered)
+        update = self.updater(batch.rollouts, batch.filtered, self.state.methods, self.noise(step, batch))
         updated = time.perf_counter()
         change = probe[1].after(self.config.theory.second_order) if probe else None
         tabular = tabular_terms(batch.rollouts, batch.filtered, update) if probe else None
@@ -181,7 +182,7 @@ class Run:
             times=times,
         )
         self.state, info = self.advance(batch, row, change, tabular)
-        row["info"] = {**batch.filtered.info, **info}
+        row["info"] = numbers({**batch.filtered.info, **info})
         self.directory.log(row)
         if self.config.checkpoint.rollouts_every and step % self.config.checkpoint.rollouts_every == 0:
             count = self.config.checkpoint.rollouts
@@ -201,7 +202,8 @@ class Run:
             self.new_tokens,
             self.sampling,
             generator=TokenUniforms(stream_seed(config.seed, "rollout", step)),
-            statistics=config.theory.enabled,
+            statistics=config.theory.enabled or bool({"influence", "responsiveness"} & self.algorithm.needs),
+            temperatures=self.algorithm.temperatures,
         )
         texts = self.policy.decode(rollouts.completions())
         raw = score(self.reward, rows, texts, rollouts.completions())
@@ -209,21 +211,23 @@ class Run:
         entropy = rollouts.mean(rollouts.entropy)
         if self.state.unit is None:
             self.state = replace(self.state, unit=entropy if config.band.unit == "relative" else 1.0)
-        groups = Groups(
-            rewards=rewards,
-            advantages=self.algorithm.advantage(rewards),
-            entropy=entropy,
-            band=self.band(step),
-            step=step,
-            influence=rollouts.influence.sum(1).reshape(rewards.shape).cpu() if config.theory.enabled else None,
+        groups, filtered = self.algorithm.decide(
+            self.state.methods, rewards, torch.tensor(entropy), self.band(step), step, rollouts.record.to("cpu")
         )
-        filtered = self.algorithm.controller.decide(self.state.controller, groups).checked(groups)
-        return Batch(rows, texts, rollouts, raw, groups, filtered)
+        return Batch(rows, texts, rollouts, raw, groups, filtered.checked(groups))
 
     def band(self, step: int) -> Band:
         """Return the band of a step, in nats."""
         assert self.state.unit is not None
         return band_at(self.schedule, step, self.config.steps, self.state.unit)
+
+    def noise(self, step: int, batch: Batch) -> torch.Tensor | None:
+        """Return uniforms `[B, T]` for methods that choose tokens at random, None where there are none."""
+        if "noise" not in self.algorithm.needs:
+            return None
+        count, length = batch.rollouts.mask.shape
+        uniforms = TokenUniforms(stream_seed(self.config.seed, "noise", step))
+        return uniforms([0] * count, list(range(count)), length).to(self.policy.device)
 
     def make_probe(self, step: int, batch: Batch) -> tuple[torch.Tensor, Probe]:
         """Return the rows of this step's probe and the probe, before the update."""
@@ -245,13 +249,15 @@ class Run:
             band=batch.groups.band,
             measured_change=change.measured if change else None,
             predicted_change=change.first_order if change else None,
+            progress=(row["step"] + 1) / self.config.steps,
+            info=batch.filtered.info,
         )
-        controller, info = self.algorithm.controller.step(self.state.controller, observation)
+        methods, info = self.algorithm.step(self.state.methods, observation)
         scale = self.state.scale
         if change and tabular and not row["skipped"]:
             scale = scale.learn(predicted=tabular.unit, measured=change.measured)
         counts = {"step": row["step"] + 1, "samples": row["samples"], "tokens": row["tokens"]}
-        return replace(self.state, **counts, controller=controller, scale=scale), info
+        return replace(self.state, **counts, methods=methods, scale=scale), info
 
     def save(self) -> None:
         """Write a checkpoint."""

@@ -30,7 +30,8 @@ def described(configuration, prefix=""):
 
 
 def test_every_command_has_help(command):
-    assert entrocraft.COMMANDS.keys() == {"quickstart", "train", "evaluate", "pretrain", "figures", "theory"}
+    names = {"quickstart", "train", "evaluate", "pretrain", "figures", "theory", "methods", "simulate"}
+    assert entrocraft.COMMANDS.keys() == names
     for name in entrocraft.COMMANDS:
         shown = command(name, "--help")
         assert shown.code == 0
@@ -105,7 +106,7 @@ def test_presets_are_layers(tmp_path, monkeypatch):
     assert (layered.steps, layered.algorithm.kl, layered.algorithm.filter) == (7, 0.25, "released")
 
 
-@pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.yaml")])
+@pytest.mark.parametrize("preset", [*(path.stem for path in PRESETS.glob("*.yaml")), "algorithm1", "released"])
 def test_presets_can_be_named_in_both_ways(preset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config("--config", preset) == load_config(f"--config={preset}") != load_config()

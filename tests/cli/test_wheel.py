@@ -70,13 +70,13 @@ def test_the_wheel_holds_what_is_needed_and_no_more(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     tops = {name.partition("/")[0] for name in names}
     info = {name for name in tops if name.endswith(".dist-info")}
-    assert tops - info == {"entrocraft.py", "entropy_theory", "trainer", "figures"}
+    assert tops - info == {"entrocraft.py", "entropy_theory", "trainer", "simulations", "figures"}
     for folder in ("trainer/presets", "trainer/base_models/countdown-0.2m"):
         for path in (ROOT / folder).iterdir():
             assert f"{folder}/{path.name}" in names
     sources = {
         path.relative_to(ROOT).as_posix()
-        for package in ("entropy_theory", "trainer", "figures")
+        for package in ("entropy_theory", "trainer", "simulations", "figures")
         for path in (ROOT / package).rglob("*.py")
     }
     assert sources <= names

@@ -8,12 +8,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from entropy_theory.network import parameters_set_to
-from trainer.algorithm import Algorithm
 from trainer.methods.advantages import GRPO
 from trainer.methods.clips import PPOClip
+from trainer.methods.denominators import drop
 from trainer.methods.filters import keep_all
-from trainer.methods.losses import drop
-from trainer.methods.stages import Filtered, Stateless
+from trainer.methods.pipeline import Algorithm
+from trainer.methods.stages import Filtered
 from trainer.model import completion_logits
 from trainer.probe import Probe
 from trainer.sampling import Sampling, sample
@@ -63,7 +63,7 @@ def set_to(model, weights, step=None, share=0.0):
 def real_step(model, rollouts, rate=SMALL_RATE):
     """The step of a real update with Adam, two mini-batches and clipped gradients; the weights are put back."""
     before = weights_of(model)
-    algorithm = Algorithm(GRPO(), Stateless(keep_all), None, PPOClip(), (), drop)
+    algorithm = Algorithm.of(GRPO(), filter=keep_all, clip=PPOClip(), denominator=drop)
     updater = Updater(
         model=model,
         reference=None,

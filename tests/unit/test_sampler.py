@@ -227,7 +227,7 @@ def test_mean_is_over_tokens_not_rows():
     values = torch.tensor([[4.0, 99.0, 99.0], [0.0, 1.0, 3.0]])
     blank = torch.zeros(2, 3)
     tokens = torch.zeros(2, 4, dtype=torch.long)
-    rollouts = Rollouts(tokens, tokens.bool(), mask, blank, blank, blank, blank, blank, mask[:, 0], 1)
+    rollouts = Rollouts(tokens, tokens.bool(), mask, *[blank] * 6, mask[:, 0], 1)
     assert rollouts.mean(values) == 2.0
     assert rollouts.lengths.tolist() == [1, 3]
     assert rollouts.completions() == [[0], [0, 0, 0]]

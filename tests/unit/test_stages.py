@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from trainer.methods.filters import algorithm1
+from trainer.methods.pipeline import weighted_advantages
 from trainer.methods.stages import Band, Filtered, Groups
 from trainer.rollout import Rollouts
-from trainer.step import token_advantages
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
 
@@ -18,7 +18,7 @@ def groups(advantages=REWARDS, entropy=0.2):
 def rollouts(lengths):
     mask = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
     blank, tokens = torch.zeros(mask.shape), torch.zeros(mask.shape, dtype=torch.long)
-    return Rollouts(tokens, mask, mask, blank, blank, blank, blank, blank, mask[:, 0], group_size=3)
+    return Rollouts(tokens, mask, mask, *[blank] * 6, mask[:, 0], group_size=3)
 
 
 def test_a_boolean_mask_counts_as_weights():
@@ -54,11 +54,11 @@ def test_token_advantages_are_weighted_and_masked():
     batch = rollouts([2, 1, 3, 1, 1, 1])
     weights = torch.tensor([[2.0, 0.0, 1.0], [1.0, 1.0, 1.0]])
     per_token = torch.arange(18.0).reshape(2, 3, 3) + 1
-    found = token_advantages(batch, Filtered(weights, per_token))
+    found = weighted_advantages(Filtered(weights, per_token), batch.record.mask)
     assert found[0].tolist() == [2.0, 4.0, 0.0]
     assert found[1].tolist() == [0.0, 0.0, 0.0]
     assert found[2].tolist() == [7.0, 8.0, 9.0]
-    whole = token_advantages(batch, Filtered(weights, REWARDS))
+    whole = weighted_advantages(Filtered(weights, REWARDS), batch.record.mask)
     assert whole[0].tolist() == [2.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="T = 3"):
-        token_advantages(batch, Filtered(weights, per_token[:, :, :2]))
+        weighted_advantages(Filtered(weights, per_token[:, :, :2]), batch.record.mask)

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainer.algorithm import Algorithm
 from trainer.methods.advantages import reinforce
 from trainer.methods.clips import PPOClip
+from trainer.methods.denominators import drop, zero
 from trainer.methods.filters import keep_all
-from trainer.methods.losses import drop, zero
-from trainer.methods.stages import Filtered, Stateless
+from trainer.methods.pipeline import Algorithm
+from trainer.methods.stages import Filtered
 from trainer.metrics import sign_rule_step
 from trainer.probe import OnlineScale, Probe, TabularTerms, sign_rule_agreement, tabular_terms
 from trainer.rollout import Rollouts
@@ -30,7 +30,7 @@ def random_rollouts():
     mask = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
     columns = {
         name: torch.randn(6, 4, generator=generator)
-        for name in ("log_prob", "entropy", "entropy_t1", "influence", "curvature")
+        for name in ("log_prob", "entropy", "entropy_t1", "influence", "curvature", "responsiveness")
     }
     tokens = torch.zeros(6, 5, dtype=torch.long)
     return Rollouts(tokens, tokens.bool(), mask, **columns, finished=mask[:, 0], group_size=3)
@@ -77,7 +77,7 @@ def test_terms_by_hand():
     blank, tokens = 0 * one, torch.zeros(2, 2, dtype=torch.long)
     influence, curvature = torch.tensor([[0.3], [0.5]]), torch.tensor([[-0.2], [0.4]])
     rollouts = Rollouts(
-        tokens, tokens.bool(), one.bool(), blank, blank, blank, influence, curvature, one[:, 0].bool(), group_size=2
+        tokens, tokens.bool(), one.bool(), blank, blank, blank, influence, curvature, blank, one[:, 0].bool(), 2
     )
     given = Filtered(torch.ones(1, 2), torch.tensor([[2.0, -1.0]]))
     found = tabular_terms(rollouts, given, Update(tokens_per_row=torch.tensor([2.0, 2.0])))
@@ -139,7 +139,9 @@ def tabular_rollouts(table, group_size, length):
     mask = torch.ones_like(completion, dtype=torch.bool)
     log_prob = log_probs.gather(-1, chosen)[..., 0]
     everything = torch.ones_like(tokens, dtype=torch.bool)
-    return Rollouts(tokens, everything, mask, log_prob, entropy, entropy, influence, curvature, mask[:, 0], group_size)
+    blank = torch.zeros_like(entropy)
+    statistics = (log_prob, entropy, entropy, influence, curvature, blank)
+    return Rollouts(tokens, everything, mask, *statistics, mask[:, 0], group_size)
 
 
 @pytest.mark.parametrize(("prompts", "group_size", "length"), [(1, 12, 1), (1, 4, 3), (5, 1, 2), (6, 4, 3)])
@@ -162,7 +164,7 @@ def test_on_a_table_the_unit_times_the_rate_is_the_first_order_of_plain_gradient
         model=table,
         reference=None,
         optimizer=torch.optim.SGD(table.parameters(), lr=rate),
-        algorithm=Algorithm(reinforce, Stateless(keep_all), None, PPOClip(), (), denominator),
+        algorithm=Algorithm.of(reinforce, filter=keep_all, clip=PPOClip(), denominator=denominator),
         temperature=1.0,
         mini_batches=prompts if split else 1,
         epochs=1,

@@ -1,7 +1,7 @@
 """Entropy schedules: progress u = step / steps -> the band, which goes from `start` to `end`.
 
-Source of the three shapes: arXiv 2604.26326, Section 4. Bounds are in nats per token, or in units of the base model's
-entropy when the config says `relative`; the schedule does not know which.
+Source of the first three shapes: arXiv 2604.26326, Section 4; the square wave is ours. Bounds are in nats per token, or
+in units of the base model's entropy when the config says `relative`; the schedule does not know which.
 """
 
 import math
@@ -63,3 +63,30 @@ class Cosine(_FromTo):
     def __call__(self, progress: float) -> Band:
         """Return the band at this progress in [0, 1]."""
         return self.at((1 - math.cos(math.pi * progress)) / 2)
+
+
+@dataclass(frozen=True)
+class SquareWave(_FromTo):
+    """`start` for the first half of each period, `end` for the second: what shows how fast control reacts, up and down.
+
+    Args:
+        start: [low, high] in the first half.
+        end: [low, high] in the second half.
+        period: share of the run that a period takes, in (0, 1].
+
+    Source: ours, a step response.
+
+    >>> SquareWave((0.6, 0.8), (0.2, 0.4), period=0.5)(0.3)
+    Band(low=0.2, high=0.4)
+    """
+
+    period: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.period <= 1:
+            raise ValueError(f"SquareWave(period={self.period}) must be a share of the run in (0, 1].")
+
+    def __call__(self, progress: float) -> Band:
+        """Return the band at this progress in [0, 1]."""
+        return self.at(0.0 if (progress / self.period) % 1 < 0.5 else 1.0)

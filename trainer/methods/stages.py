@@ -1,14 +1,17 @@
 """The stages of one RL step, in order, each a typed signature that every method follows.
 
-    rewards [P, G] -> advantages [P, G] -> filter (weights [P, G]) -> token weights [B, T] -> clip rule -> loss terms
-    -> sum over tokens / named denominator;  afterwards the controller's step(state, observation).
+    rewards [P, G] -> advantages [P, G] -> shaping (one value a token, or still one a rollout) -> filter (weights
+    [P, G]) -> token weights [B, T] -> clip rule -> loss terms -> sum over tokens / named denominator; afterwards the
+    `step(state, observation)` of every stage that has memory.
 
-Letters: P prompts, G samples a prompt, B = P G rows (row b is sample b % G of prompt b // G), T completion tokens.
-Masks: True counts. Entropies in nats per token. No method modifies its inputs.
+Letters and records: `trainer.methods.records`. Every axis may be preceded by axes of repeats R, runs side by side that
+never mix: the simulations use them. No method modifies its inputs.
 
 A stage is any callable of the right signature: a function, or a frozen dataclass with `__call__` when it has
-hyper-parameters. Users plug in their own by `module:name` wherever a config takes a method's name. A filter that keeps
-each group's two best and two worst samples while entropy is inside its band, in a file `mine.py` on the Python path:
+hyper-parameters, or a `Controller` when it has memory. What a stage needs beyond the ordinary it names in an attribute
+`needs`, a set of the names in `NEEDS`. Users plug in their own by `module:name` wherever a config takes a method's
+name. A filter that keeps each group's two best and two worst samples while entropy is inside its band, in a file
+`mine.py` on the Python path:
 
 >>> import torch
 >>> def extremes(groups: Groups) -> Filtered:
@@ -25,177 +28,69 @@ and then `entrocraft train --algorithm.filter mine:extremes`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from trainer.methods.records import (
+    Band,
+    Clipped,
+    Filtered,
+    Groups,
+    Mean,
+    Observation,
+    TokenBatch,
+    TokenRecord,
+    masked_mean,
+    per_rollout,
+    per_token,
+)
 
-@dataclass(frozen=True)
-class Band:
-    """The range in which entropy is wanted, in nats per token.
+__all__ = [
+    "NEEDS",
+    "AdvantageEstimator",
+    "Band",
+    "ClipRule",
+    "Clipped",
+    "Controller",
+    "Denominator",
+    "Filtered",
+    "Groups",
+    "LossTerm",
+    "Mean",
+    "Observation",
+    "RewardFunction",
+    "RolloutFilter",
+    "Schedule",
+    "Shaping",
+    "State",
+    "Stateless",
+    "TokenBatch",
+    "TokenRecord",
+    "TokenWeight",
+    "as_controller",
+    "masked_mean",
+    "needs_of",
+    "per_rollout",
+    "per_token",
+]
 
-    Args:
-        low: below it, more entropy is wanted.
-        high: above it, less entropy is wanted.
-    """
+State = dict[str, Any]
 
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.high:
-            raise ValueError(f"Band(low={self.low}, high={self.high}) must have low <= high. Swap the two.")
-
-    @property
-    def centre(self) -> float:
-        """The middle of the band, nats."""
-        return (self.low + self.high) / 2
-
-    def side(self, entropy: float) -> int:
-        """Return m = 1[entropy > high] - 1[entropy < low]: 1 above the band, -1 below, 0 inside."""
-        return int(entropy > self.high) - int(entropy < self.low)
-
-
-def per_rollout(advantages: Float[Tensor, "P G *T"]) -> Float[Tensor, "P G"]:
-    """Return one advantage a rollout: where tokens have their own, the mean over T, which has the sign of their sum.
-
-    Tokens after a completion's end must hold 0.
-    """
-    return advantages if advantages.dim() == 2 else advantages.mean(2)
-
-
-@dataclass(frozen=True)
-class Groups:
-    """What a filter sees of a batch of rollouts.
-
-    Args:
-        rewards: `[P, G]`, as the advantage estimator got them.
-        advantages: `[P, G]`, or one value a token, `[P, G, T]`.
-        entropy: the batch's entropy, nats per token, before the update.
-        band: where it is wanted.
-        step: index of the step, from 0.
-        influence: `[P, G]`, sum over a rollout's tokens of N - S_k: advantage times it is the rollout's first-order
-            entropy change if every context owned its logits (E4), per unit of step; None where theory is off.
-    """
-
-    rewards: Float[Tensor, "P G"]
-    advantages: Float[Tensor, "P G *T"]
-    entropy: float
-    band: Band
-    step: int
-    influence: Float[Tensor, "P G"] | None = None
-
-    @property
-    def rollout_advantages(self) -> Float[Tensor, "P G"]:
-        """One advantage a rollout: the mean over its tokens where they have their own."""
-        return per_rollout(self.advantages)
-
-
-@dataclass(frozen=True)
-class Filtered:
-    """What a filter decides.
-
-    Args:
-        weights: `[P, G]`, 0 rejects a rollout, 1 accepts it, other positive values weigh it.
-        advantages: `[P, G]` or `[P, G, T]`, as given or replaced.
-        info: numbers for the log.
-    """
-
-    weights: Float[Tensor, "P G"] | Bool[Tensor, "P G"]
-    advantages: Float[Tensor, "P G *T"]
-    info: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def all(cls, groups: Groups) -> "Filtered":
-        """Accept every rollout as it is."""
-        return cls(weights=torch.ones_like(groups.rewards), advantages=groups.advantages)
-
-    def checked(self, groups: Groups) -> "Filtered":
-        """Return this with weights and info as numbers.
-
-        Raises:
-            ValueError: weights of another shape than `[P, G]`, negative or not finite, or advantages that do not fit.
-        """
-        fits = self.weights.shape == groups.rewards.shape == self.advantages.shape[:2]
-        if not fits or not bool((self.weights >= 0).all()) or not bool(self.advantages.isfinite().all()):
-            raise ValueError(
-                f"a filter must return weights [P, G] = {list(groups.rewards.shape)} that are not negative, and finite "
-                f"advantages [P, G] or [P, G, T]; got {list(self.weights.shape)} and {list(self.advantages.shape)}, "
-                f"least weight {float(self.weights.min()):.3g}. Mend algorithm.filter or algorithm.advantage."
-            )
-        info = {name: float(value) for name, value in self.info.items()}
-        return Filtered(self.weights.to(groups.rewards.dtype), self.advantages, info)
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """What token weights, clip rules and loss terms see: completion tokens of some rows, every field `[B, T]`.
-
-    Args:
-        log_prob: log-probability under the policy being updated, nats, with gradient; 0 outside the mask.
-        old_log_prob: log-probability under the policy that sampled, nats.
-        advantages: one value a token (constant over a row for outcome rewards), filter weights included.
-        mask: True on completion tokens, the end token included.
-        entropy: entropy of the policy being updated at each token, nats; with gradient only where a loss term asks.
-        reference_log_prob: log-probability under the frozen reference policy; None without a KL term.
-    """
-
-    log_prob: Float[Tensor, "B T"]
-    old_log_prob: Float[Tensor, "B T"]
-    advantages: Float[Tensor, "B T"]
-    mask: Bool[Tensor, "B T"]
-    entropy: Float[Tensor, "B T"]
-    reference_log_prob: Float[Tensor, "B T"] | None = None
-
-
-@dataclass(frozen=True)
-class Clipped:
-    """What a clip rule returns, every field `[B, T]`.
-
-    Args:
-        objective: the surrogate to maximise, per token.
-        low: tokens whose gradient the lower bound removed.
-        high: tokens whose gradient the upper bound removed.
-    """
-
-    objective: Float[Tensor, "B T"]
-    low: Bool[Tensor, "B T"]
-    high: Bool[Tensor, "B T"]
-
-
-@dataclass(frozen=True)
-class Mean:
-    """What a mini-batch's loss is a mean over.
-
-    Args:
-        rows: `[B]`, the rows that count; further loss terms act on all of them, rejected or not.
-        tokens: the denominator: the sum over their tokens is divided by it.
-    """
-
-    rows: Bool[Tensor, " B"]
-    tokens: float
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What a controller learns from a finished step.
-
-    Args:
-        step: index of the step, from 0.
-        entropy: the batch's entropy before the update, nats per token.
-        band: the band of that step.
-        measured_change: entropy change on fixed contexts, nats per token; None where it was not measured.
-        predicted_change: its first-order prediction, nats per token; None where there is none.
-    """
-
-    step: int
-    entropy: float
-    band: Band
-    measured_change: float | None = None
-    predicted_change: float | None = None
+# What a stage may ask of its caller, beyond rewards, advantages, masks and log-probabilities.
+NEEDS = {
+    "influence": "TokenRecord.influence of the sampled tokens",
+    "responsiveness": "TokenRecord.responsiveness of the sampled tokens",
+    "entropy": "TokenBatch.entropy of the policy being updated",
+    "entropy_gradient": "the same with its gradient",
+    "reference": "TokenBatch.reference_log_prob",
+    "logits": "TokenBatch.logits",
+    "noise": "TokenBatch.noise",
+    "mini_batch": "the whole mini-batch's statistics: one more forward where it is split into micro-batches",
+    "measured_change": "Observation.measured_change",
+}
 
 
 @runtime_checkable
@@ -209,9 +104,16 @@ class RewardFunction(Protocol):
 
 @runtime_checkable
 class AdvantageEstimator(Protocol):
-    """Rewards `[P, G]` -> advantages `[P, G]`, or one value a token, `[P, G, T]`."""
+    """Rewards `[*R, P, G]` -> advantages `[*R, P, G]`, or one value a token, `[*R, P, G, T]`."""
 
-    def __call__(self, rewards: Float[Tensor, "P G"]) -> Float[Tensor, "P G *T"]: ...
+    def __call__(self, rewards: Float[Tensor, "*R P G"]) -> Float[Tensor, "..."]: ...
+
+
+@runtime_checkable
+class Shaping(Protocol):
+    """Advantages from the estimator's and what was recorded of the tokens: `[*R, P, G]` or `[*R, P, G, T]`."""
+
+    def __call__(self, groups: Groups) -> Float[Tensor, "..."]: ...
 
 
 @runtime_checkable
@@ -223,9 +125,9 @@ class RolloutFilter(Protocol):
 
 @runtime_checkable
 class TokenWeight(Protocol):
-    """A weight `[B, T]` for each token's objective; 0 masks it out. Carries no gradient."""
+    """A weight `[*R, B, T]` for each token's objective; 0 masks it out. Carries no gradient."""
 
-    def __call__(self, tokens: TokenBatch) -> Float[Tensor, "B T"]: ...
+    def __call__(self, tokens: TokenBatch) -> Float[Tensor, "*R B T"]: ...
 
 
 @runtime_checkable
@@ -237,25 +139,16 @@ class ClipRule(Protocol):
 
 @runtime_checkable
 class LossTerm(Protocol):
-    """A term `[B, T]` added to the loss, its coefficient included.
+    """A term `[*R, B, T]` added to the loss, its coefficient included."""
 
-    `uses_entropy` says that it differentiates `TokenBatch.entropy`, `uses_reference` that it needs the reference.
-    """
-
-    @property
-    def uses_entropy(self) -> bool: ...
-
-    @property
-    def uses_reference(self) -> bool: ...
-
-    def __call__(self, tokens: TokenBatch) -> Float[Tensor, "B T"]: ...
+    def __call__(self, tokens: TokenBatch) -> Float[Tensor, "*R B T"]: ...
 
 
 @runtime_checkable
 class Denominator(Protocol):
-    """What the loss is a mean over, from completion lengths `[B]` and filter weights `[B]` of a mini-batch."""
+    """What the loss is a mean over, from completion lengths `[*R, B]` and filter weights `[*R, B]` of a mini-batch."""
 
-    def __call__(self, lengths: Int[Tensor, " B"], weights: Float[Tensor, " B"]) -> "Mean": ...
+    def __call__(self, lengths: Int[Tensor, "*R B"], weights: Float[Tensor, "*R B"]) -> Mean: ...
 
 
 @runtime_checkable
@@ -265,38 +158,65 @@ class Schedule(Protocol):
     def __call__(self, progress: float) -> Band: ...
 
 
-@runtime_checkable
-class Controller(Protocol):
-    """A filter with memory: `decide` before the update, `step` after it.
+Decision = TypeVar("Decision", covariant=True)
 
-    The state is a plain dict of numbers and tensors, never modified in place, and travels with checkpoints.
+
+@runtime_checkable
+class Controller(Protocol[Decision]):
+    """A stage with memory: `decide` before the update, in place of the stage's call, and `step` after it.
+
+    The state is a plain dict of numbers and tensors, never modified in place, and travels with checkpoints. A number
+    may become a tensor `[*R]` once the controller has seen repeats.
     """
 
-    def start(self) -> dict[str, Any]: ...
+    def start(self) -> State: ...
 
-    def decide(self, state: dict[str, Any], groups: Groups) -> Filtered: ...
+    def decide(self, state: State, batch: Any) -> Decision: ...
 
-    def step(self, state: dict[str, Any], observation: Observation) -> tuple[dict[str, Any], Mapping[str, float]]: ...
+    def step(self, state: State, observation: Observation) -> tuple[State, Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True)
 class Stateless:
-    """A rollout filter as a controller without memory: how the loop runs every plain filter.
+    """A stage as a controller without memory: how the loop runs every plain stage.
 
     Args:
-        filter: the rollout filter.
+        stage: the plain stage.
     """
 
-    filter: RolloutFilter
+    stage: Any
 
-    def start(self) -> dict[str, Any]:
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the stage needs."""
+        return needs_of(self.stage)
+
+    def start(self) -> State:
         """Return the empty state."""
         return {}
 
-    def decide(self, state: dict[str, Any], groups: Groups) -> Filtered:
-        """Return the filter's decision."""
-        return self.filter(groups)
+    def decide(self, state: State, batch: Any) -> Any:
+        """Return the stage's decision."""
+        return self.stage(batch)
 
-    def step(self, state: dict[str, Any], observation: Observation) -> tuple[dict[str, Any], Mapping[str, float]]:
+    def step(self, state: State, observation: Observation) -> tuple[State, Mapping[str, Any]]:
         """Return the state unchanged."""
         return state, {}
+
+
+def as_controller(stage: Any) -> Controller[Any]:
+    """Return a stage with memory as it is, and a plain one with an empty state."""
+    return stage if isinstance(stage, Controller) else Stateless(stage)
+
+
+def needs_of(stage: Any) -> frozenset[str]:
+    """Return what a stage says it needs.
+
+    Raises:
+        ValueError: a name that no caller knows.
+    """
+    needs = frozenset(getattr(stage, "needs", ()))
+    unknown = sorted(needs - NEEDS.keys())
+    if unknown:
+        raise ValueError(f"{type(stage).__name__}.needs must be of {sorted(NEEDS)}; got {unknown}.")
+    return needs
