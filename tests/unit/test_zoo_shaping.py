@@ -7,19 +7,10 @@ import pytest
 import torch
 
 from trainer.methods.advantages import dr_grpo
-from trainer.methods.shaping import (
-    AEM,
-    DCPO,
-    OPEFO,
-    REPO,
-    UCPO,
-    ClipB,
-    ClipV,
-    EntroPICPaper,
-    PositiveReweighting,
-    Whiten,
-)
+from trainer.methods.reweighting import EntroPICPaper, PositiveReweighting
+from trainer.methods.shaping import AEM, DCPO, REPO, UCPO, Whiten
 from trainer.methods.stages import Band, Groups, Observation, TokenRecord, as_controller
+from trainer.methods.token_shaping import OPEFO, ClipB, ClipV
 
 EXACT = {"rtol": 0, "atol": 1e-12}
 BAND = Band(0.3, 0.4)

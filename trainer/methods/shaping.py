@@ -5,7 +5,6 @@ Right answers are those with a reward above 0. p is a token's probability, H its
 L = log p + H, S = p L, and N - S the context's entropy change per unit of step and advantage (E4).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from trainer.methods.stages import Band, Groups, Observation, State, TokenRecord
+from trainer.methods.stages import Groups, TokenRecord
 
 BATCH = (-3, -2, -1)
 
@@ -37,7 +36,7 @@ class Whiten:
     their mean over the rollout.
 
     >>> row = torch.ones(1, 2, 1)
-    >>> groups = example(torch.tensor([[1.0, -1.0]]), TokenRecord(row.bool(), -row, row))
+    >>> groups = Groups.of_rewards(torch.tensor([[1.0, -1.0]]), TokenRecord(row.bool(), -row, row))
     >>> Whiten()(groups).flatten().round(decimals=3)  # returns 1 and -1: variance 2
     tensor([ 0.7070, -0.7070])
     """
@@ -86,7 +85,7 @@ class UCPO:
 
     >>> log_prob = torch.tensor([[[-2.0], [-1.0], [-1.0]]])
     >>> record = TokenRecord(log_prob < 0, log_prob, 0 * log_prob)
-    >>> UCPO(1.0)(example(torch.tensor([[1.0, 1.0, -1.0]]), record)).round(decimals=3)  # 1/q is as e to 1
+    >>> UCPO(1.0)(Groups.of_rewards(torch.tensor([[1.0, 1.0, -1.0]]), record)).round(decimals=3)  # 1/q is as e to 1
     tensor([[ 1.4620,  0.5380, -1.0000]])
     """
 
@@ -126,7 +125,7 @@ class AEM:
 
     >>> entropy = torch.tensor([[[0.2], [0.9]]])
     >>> record = TokenRecord(entropy > 0, -entropy, entropy)
-    >>> AEM()(example(torch.tensor([[1.0, -1.0]]), record)).round(decimals=3)  # 2 / (1 + 1/e) and 2 / (1 + e)
+    >>> AEM()(Groups.of_rewards(torch.tensor([[1.0, -1.0]]), record)).round(decimals=3)  # 2 / (1 + 1/e) and 2 / (1 + e)
     tensor([[ 1.4620, -0.5380]])
     """
 
@@ -175,7 +174,8 @@ class DCPO:
 
     >>> log_prob = torch.tensor([[[-2.0]]])
     >>> record = TokenRecord(log_prob < 0, log_prob, -log_prob, tempered={1.2: log_prob + 1, 0.8: log_prob - 1})
-    >>> DCPO()(example(torch.tensor([[3.0]]), record, entropy=0.0)).round(decimals=3)  # w = 1/11: (30 + e) / 11
+    >>> groups = Groups.of_rewards(torch.tensor([[3.0]]), record, entropy=0.0)
+    >>> DCPO()(groups).round(decimals=3)  # w = 1/11: (30 + e) / 11
     tensor([[[2.9740]]])
     """
 
@@ -216,219 +216,6 @@ class DCPO:
 
 
 @dataclass(frozen=True)
-class EntroPICPaper:
-    """EntroPIC as a baseline of Entrocraft: (1 + alpha) A for right answers, (1 - alpha) A for wrong ones.
-
-    alpha = I + e, e = H - target, H of this batch; after the step I += integral_gain e. Entropy that is too low gives
-    alpha < 0: less weight on right answers, more on wrong ones. alpha is not bounded.
-
-    The authors apply it to rewards of -1 and +1 without a baseline: use the advantage `reinforce`.
-
-    Args:
-        target: nats per token; 0.5 in that code.
-        integral_gain: nats^-1 a step; 0.01 in that code. The proportional gain is 1 nats^-1.
-
-    Raises:
-        ValueError: a negative target or gain.
-
-    Source: estimator entropic of github.com/lblaoke/entrocraft, after arXiv 2511.15248.
-
-    >>> groups = example(torch.tensor([[1.0, -1.0]]), entropy=0.4)
-    >>> EntroPICPaper().decide({"integral": 0.0}, groups)  # alpha = -0.1
-    tensor([[ 0.9000, -1.1000]])
-    """
-
-    target: float = 0.5
-    integral_gain: float = 0.01
-
-    def __post_init__(self) -> None:
-        if not (self.target >= 0 and self.integral_gain >= 0):
-            raise ValueError(
-                f"EntroPICPaper(target={self.target}, integral_gain={self.integral_gain}) must not be negative; got "
-                f"{min(self.target, self.integral_gain)}. Use 0.5 and 0.01."
-            )
-
-    def start(self) -> State:
-        """Return an integral of 0."""
-        return {"integral": 0.0}
-
-    def decide(self, state: State, groups: Groups) -> Float[Tensor, "..."]:
-        """Return the advantages, of the shape given."""
-        rewards = groups.rewards
-        alpha = a_repeat(state["integral"], rewards) + a_repeat(groups.entropy, rewards) - self.target
-        return rescaled(groups.advantages, torch.where(rewards > 0, 1 + alpha, 1 - alpha))
-
-    def step(self, state: State, observation: Observation) -> tuple[State, Mapping[str, Any]]:
-        """Return the integral with this step's error."""
-        integral = state["integral"] + self.integral_gain * (observation.entropy - self.target)
-        return {"integral": integral}, {"entropic_integral": integral}
-
-
-@dataclass(frozen=True)
-class ClipB:
-    """Mask the tokens with A < 0 whose S = p (log p + H) lies more than mu standard deviations below its mean.
-
-    These are among the tokens that lower entropy: A < 0 and p below exp(-H). Mean and population standard deviation
-    are over the tokens of the batch. A masked token has advantage 0.
-
-    Args:
-        mu: standard deviations; 2.5 in the paper, which sweeps 2 to 3.
-
-    Raises:
-        ValueError: a negative mu.
-
-    Source: arXiv 2602.03392, as coded in the entropy example of github.com/hiyuchang/Trinity-RFT. Ours: masked tokens
-    stay in the loss's denominator; there they leave it.
-
-    >>> log_prob = torch.tensor([[[-1.0], [-1.0], [-3.0]]])
-    >>> record = TokenRecord(log_prob < 0, log_prob, 1 + 0 * log_prob)  # S: 0, 0 and -2 exp(-3)
-    >>> ClipB(1.0)(example(torch.tensor([[1.0, -1.0, -1.0]]), record)).flatten()
-    tensor([ 1., -1.,  0.])
-    """
-
-    mu: float = 2.5
-
-    def __post_init__(self) -> None:
-        if not self.mu >= 0:
-            raise ValueError(f"ClipB(mu={self.mu}) must not be negative; got {self.mu}. Use 2.5.")
-
-    def __call__(self, groups: Groups) -> Float[Tensor, "*R P G T"]:
-        """Return the advantages of the tokens, 0 where masked."""
-        record, advantages = groups.tokens_of("ClipB"), groups.token_advantages
-        push = record.log_prob.exp() * (record.log_prob + record.entropy)
-        mean, variance, _ = moments(push, record.mask)
-        deviation = variance.sqrt()
-        low = (push - mean < -self.mu * deviation) & (deviation >= 1e-12)
-        return advantages.masked_fill(low & (advantages < 0), 0.0)
-
-
-@dataclass(frozen=True)
-class ClipV:
-    """Mask the tokens with A < 0 whose D = N - S exceeds mu standard deviations, at most max_fraction of all tokens.
-
-    D > 0 with A < 0 is a token that lowers entropy (E4). The population standard deviation is over the tokens of the
-    batch; D itself is not centred, its mean being near 0 on-policy. Where more tokens qualify than
-    max(1, floor(max_fraction tokens)), those with the greatest D are masked. A masked token has advantage 0.
-
-    Args:
-        mu: standard deviations; 8.5 in the paper, which sweeps 7.5 to 8.5.
-        max_fraction: share of the batch's tokens; 1e-4 in the code.
-
-    Raises:
-        ValueError: a negative mu, or max_fraction outside [0, 1].
-
-    Source: arXiv 2602.03392, as coded in the entropy example of github.com/hiyuchang/Trinity-RFT. Ours: masked tokens
-    stay in the loss's denominator; there they leave it.
-
-    >>> d = torch.tensor([[[0.0], [0.0], [3.0]]])
-    >>> record = TokenRecord(d >= 0, d - 1, d, influence=d)
-    >>> ClipV(1.0)(example(torch.tensor([[1.0, -1.0, -1.0]]), record)).flatten()
-    tensor([ 1., -1.,  0.])
-    """
-
-    mu: float = 8.5
-    max_fraction: float = 1e-4
-    needs = frozenset({"influence"})
-
-    def __post_init__(self) -> None:
-        if not (self.mu >= 0 and 0 <= self.max_fraction <= 1):
-            raise ValueError(
-                f"ClipV(mu={self.mu}, max_fraction={self.max_fraction}) must have mu >= 0 and max_fraction in [0, 1]; "
-                "got another. Use 8.5 and 1e-4."
-            )
-
-    def __call__(self, groups: Groups) -> Float[Tensor, "*R P G T"]:
-        """Return the advantages of the tokens, 0 where masked."""
-        influence, mask = influence_of(groups, "ClipV")
-        advantages = groups.token_advantages
-        _, variance, count = moments(influence, mask)
-        deviation = variance.sqrt()
-        qualify = (influence > self.mu * deviation) & (deviation >= 1e-12) & (advantages < 0)
-        most = (self.max_fraction * count.double()).floor().clamp(min=1)
-        ordered = influence.masked_fill(~qualify, -torch.inf).flatten(-3).argsort(dim=-1, descending=True, stable=True)
-        rank = ordered.argsort(dim=-1).reshape(influence.shape)
-        return advantages.masked_fill(qualify & (rank < most), 0.0)
-
-
-@dataclass(frozen=True)
-class OPEFO:
-    """Balance the predicted entropy change: tokens that raise it times 1 + lam, tokens that lower it times 1 - lam.
-
-    dH = A (N - S) per token, lam = (D - U) / (D + U), U the sum of dH over tokens that raise entropy and D that of
-    |dH| over those that lower it: the predicted change of the batch becomes (1 + lam) U - (1 - lam) D = 0. lam is 0
-    where nothing changes.
-
-    Valid for one update a batch, strictly on-policy.
-
-    Source: the OPEFO paper's rule for lam. Ours: dH by E4, since its own formula is not known to us.
-
-    >>> d = torch.tensor([[[1.0], [3.0]]])
-    >>> record = TokenRecord(d > 0, -d, d, influence=d)
-    >>> OPEFO()(example(torch.tensor([[1.0, -1.0]]), record)).flatten()  # U = 1, D = 3, lam = 1/2
-    tensor([ 1.5000, -0.5000])
-    """
-
-    needs = frozenset({"influence"})
-
-    def __call__(self, groups: Groups) -> Float[Tensor, "*R P G T"]:
-        """Return the advantages of the tokens."""
-        influence, _ = influence_of(groups, "OPEFO")
-        advantages = groups.token_advantages
-        change = advantages * influence
-        total = change.abs().sum(BATCH, keepdim=True)
-        lam = torch.where(total > 0, -change.sum(BATCH, keepdim=True) / total, 0.0)
-        return masked(advantages * (1 + lam * change.sign()), groups)
-
-
-@dataclass(frozen=True)
-class PositiveReweighting:
-    """Multiply advantages above 0 by a weight that moves by a fixed amount a step towards the target entropy.
-
-    After a step, weight += increment sign(H - target), kept in [0, 1]: entropy below the target takes weight off
-    positive advantages.
-
-    Args:
-        target: nats per token; 0.2 in the paper.
-        increment: of the weight, a step.
-
-    Raises:
-        ValueError: a negative target or increment.
-
-    Source: arXiv 2511.05993. Ours: the increment 0.01, the first weight 1, the bounds 0 and 1.
-
-    >>> PositiveReweighting().decide({"weight": 0.5}, example(torch.tensor([[1.0, -1.0]])))
-    tensor([[ 0.5000, -1.0000]])
-    """
-
-    target: float = 0.2
-    increment: float = 0.01
-
-    def __post_init__(self) -> None:
-        if not (self.target >= 0 and self.increment >= 0):
-            raise ValueError(
-                f"PositiveReweighting(target={self.target}, increment={self.increment}) must not be negative; got "
-                f"{min(self.target, self.increment)}. Use 0.2 and 0.01."
-            )
-
-    def start(self) -> State:
-        """Return a weight of 1."""
-        return {"weight": 1.0}
-
-    def decide(self, state: State, groups: Groups) -> Float[Tensor, "..."]:
-        """Return the advantages, of the shape given."""
-        advantages = groups.advantages
-        weight = a_repeat(state["weight"], advantages)
-        weight = weight if advantages.dim() == groups.rewards.dim() else weight[..., None]
-        return torch.where(advantages > 0, weight * advantages, advantages)
-
-    def step(self, state: State, observation: Observation) -> tuple[State, Mapping[str, Any]]:
-        """Return the weight moved towards the target."""
-        excess = torch.as_tensor(observation.entropy, dtype=torch.float64) - self.target
-        weight = (state["weight"] + self.increment * excess.sign()).clamp(0.0, 1.0)
-        return {"weight": weight}, {"positive_weight": weight}
-
-
-@dataclass(frozen=True)
 class REPO:
     """A -> A - beta L per token, L = log p + H: surprising tokens gain, confident ones lose.
 
@@ -441,7 +228,7 @@ class REPO:
     sampled; the authors give no default beta.
 
     >>> log_prob = torch.tensor([[[-3.0]]])
-    >>> REPO(0.1)(example(torch.tensor([[1.0]]), TokenRecord(log_prob < 0, log_prob, 0 * log_prob + 1)))
+    >>> REPO(0.1)(Groups.of_rewards(torch.tensor([[1.0]]), TokenRecord(log_prob < 0, log_prob, 0 * log_prob + 1)))
     tensor([[[1.2000]]])
     """
 
@@ -485,18 +272,6 @@ def masked(advantages: Float[Tensor, "*R P G T"], groups: Groups) -> Float[Tenso
     return advantages.masked_fill(~groups.tokens_of("shaping").mask, 0.0).to(groups.advantages.dtype)
 
 
-def influence_of(groups: Groups, method: str) -> tuple[Float[Tensor, "*R P G T"], Bool[Tensor, "*R P G T"]]:
-    """Return the tokens' influence, 0 outside the mask, and the mask."""
-    record = groups.tokens_of(method, "influence")
-    assert record.influence is not None
-    return record.influence.masked_fill(~record.mask, 0.0), record.mask
-
-
 def a_repeat(value: Any, like: Tensor) -> Float[Tensor, "*R 1 1"]:
     """Return a number, or one a repeat, with axes that broadcast over prompts and samples."""
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)[..., None, None]
-
-
-def example(rewards: Tensor, record: TokenRecord | None = None, entropy: float = 0.5) -> Groups:
-    """Return a batch whose advantages are its rewards, for the examples above."""
-    return Groups(rewards, rewards, entropy, Band(0.4, 0.6), step=0, record=record)

@@ -15,8 +15,10 @@ from trainer.methods import (
     entropy_terms,
     filters,
     losses,
+    reweighting,
     schedules,
     shaping,
+    token_shaping,
     weights,
 )
 from trainer.methods.lookup import import_object, instantiate, nearest
@@ -127,16 +129,16 @@ METHODS: tuple[Method, ...] = (
     Method(
         "entropic_paper",
         "shaping",
-        shaping.EntroPICPaper,
+        reweighting.EntroPICPaper,
         "EntroPIC's baseline form in github.com/lblaoke/entrocraft, with reinforce; after arXiv 2511.15248",
     ),
-    Method("clip_b", "shaping", shaping.ClipB, ENTROPY_DYNAMICS, "masked tokens stay in the denominator"),
-    Method("clip_v", "shaping", shaping.ClipV, ENTROPY_DYNAMICS, "masked tokens stay in the denominator"),
-    Method("opefo", "shaping", shaping.OPEFO, "OPEFO", "the entropy change of a token is A (N - S), by E4"),
+    Method("clip_b", "shaping", token_shaping.ClipB, ENTROPY_DYNAMICS, "masked tokens stay in the denominator"),
+    Method("clip_v", "shaping", token_shaping.ClipV, ENTROPY_DYNAMICS, "masked tokens stay in the denominator"),
+    Method("opefo", "shaping", token_shaping.OPEFO, "OPEFO", "the entropy change of a token is A (N - S), by E4"),
     Method(
         "positive_reweighting",
         "shaping",
-        shaping.PositiveReweighting,
+        reweighting.PositiveReweighting,
         "arXiv 2511.05993",
         "the increment 0.01, the first weight 1, the bounds 0 and 1",
     ),
