@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from figures.audit_tables import audit_tables
 from figures.fig_audit import draw_audit
 from figures.fig_quickstart import draw_quickstart
+from figures.fig_simulation import draw_simulation
 from figures.load import load_one_audit, load_runs
+from figures.page import load_one_page, page_markdown, page_text
 from figures.style import save
 from figures.tables import as_markdown, as_text, quickstart_table, under_titles
 
@@ -26,38 +28,69 @@ class Picture:
         reads: what the directories given to the command must be.
         load: directories to what both functions below take.
         draw: the figure.
-        tabulate: its tables by title; an empty title is left out.
+        markdown: what it says as Markdown, given the picture's file name too.
+        text: the same for the terminal.
+        name: of the files, made of the figure's own name.
     """
 
     reads: str
     load: Callable[[Sequence[Path]], Any]
     draw: Callable[[Any], Figure]
-    tabulate: Callable[[Any], Mapping[str, pd.DataFrame]]
+    markdown: Callable[[Any, str], str]
+    text: Callable[[Any], str]
+    name: Callable[[str, Any], str] = lambda name, loaded: name
+
+
+def with_tables(
+    reads: str,
+    load: Callable[[Sequence[Path]], Any],
+    draw: Callable[[Any], Figure],
+    tabulate: Callable[[Any], Mapping[str, pd.DataFrame]],
+) -> Picture:
+    """Return a figure that says tables by title; an empty title is left out."""
+    return Picture(
+        reads,
+        load,
+        draw,
+        lambda loaded, picture: under_titles(tabulate(loaded), "## {}", as_markdown),
+        lambda loaded: under_titles(tabulate(loaded), "{}:", as_text),
+    )
 
 
 FIGURES = {
-    "audit": Picture("one directory of `entrocraft theory audit`", load_one_audit, draw_audit, audit_tables),
-    "quickstart": Picture(
+    "audit": with_tables("one directory of `entrocraft theory audit`", load_one_audit, draw_audit, audit_tables),
+    "quickstart": with_tables(
         "directories of finished runs", load_runs, draw_quickstart, lambda runs: {"": quickstart_table(runs)}
+    ),
+    "simulation": Picture(
+        "one directory of `entrocraft simulate`",
+        load_one_page,
+        draw_simulation,
+        page_markdown,
+        page_text,
+        lambda name, page: f"{name}_{page.experiment}",
     ),
 }
 
 
-def build(name: str, paths: Sequence[Path], output: Path) -> str:
-    """Draw a figure into `output/NAME.png`, write its tables into `output/NAME.md`; return the tables as text.
+def build(name: str, paths: Sequence[Path], output: Path) -> tuple[str, Path]:
+    """Draw a figure into `output/NAME.png` and write `output/NAME.md`; return the latter as text, and the picture.
+
+    A page of an experiment is called `simulation_EXPERIMENT`.
 
     Raises:
         FileNotFoundError: a path that is no directory of the kind that the figure reads.
         ValueError: too many of them, or tables that are not whole.
     """
-    picture = FIGURES[name]
-    loaded = picture.load(paths)
-    figure, tables = picture.draw(loaded), picture.tabulate(loaded)
+    figure = FIGURES[name]
+    loaded = figure.load(paths)
+    drawn, file = figure.draw(loaded), f"{figure.name(name, loaded)}.png"
+    text, markdown = figure.text(loaded), figure.markdown(loaded, file)
     output.mkdir(parents=True, exist_ok=True)
-    save(figure, output / f"{name}.png")
-    plt.close(figure)
-    (output / f"{name}.md").write_text(under_titles(tables, "## {}", as_markdown))
-    return under_titles(tables, "{}:", as_text)
+    save(drawn, output / file)
+    plt.close(drawn)
+    (output / file).with_suffix(".md").write_text(markdown)
+    return text, output / file
 
 
 def figures_command(arguments: Sequence[str]) -> int:
@@ -69,6 +102,6 @@ def figures_command(arguments: Sequence[str]) -> int:
     parser.add_argument("paths", nargs="+", type=Path, help=f"what to draw ({reads})")
     parser.add_argument("--output", type=Path, default=Path("runs/figures"), help="where the picture and table go")
     chosen = parser.parse_args(arguments)
-    print(build(chosen.name, chosen.paths, chosen.output).rstrip())
-    print(f"\npicture: {chosen.output / chosen.name}.png")
+    text, picture = build(chosen.name, chosen.paths, chosen.output)
+    print(f"{text.rstrip()}\n\npicture: {picture}")
     return 0

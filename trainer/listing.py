@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from trainer.methods.lookup import nearest
-from trainer.methods.recipes import RECIPES
+from trainer.methods.recipes import RECIPES, training_settings
 from trainer.methods.table import METHODS, MISSING, STAGES, Method
 
 
@@ -28,16 +28,17 @@ def methods_parser() -> ArgumentParser:
 def methods_command(arguments: Sequence[str]) -> int:
     """Run `entrocraft methods`."""
     chosen = methods_parser().parse_args(arguments)
-    if chosen.name is not None:
-        print(one(chosen.name))
-        return 0
     if chosen.stage is not None and chosen.stage not in STAGES:
         raise ValueError(f"--stage {chosen.stage} must be one of {list(STAGES)}. {nearest(chosen.stage, STAGES)}")
-    for stage in STAGES if chosen.stage is None else (chosen.stage,):
+    stages = STAGES if chosen.stage is None else (chosen.stage,)
+    if chosen.name is not None:
+        print(one(chosen.name, stages))
+        return 0
+    for stage in stages:
         rows = [method for method in METHODS if method.stage == stage]
         print(markdown(stage, rows) if chosen.markdown else text(stage, rows))
     if chosen.stage is None:
-        print(missing(chosen.markdown))
+        print(rest(chosen.markdown))
     return 0
 
 
@@ -65,41 +66,65 @@ def text(stage: str, rows: Sequence[Method]) -> str:
 
 def markdown(stage: str, rows: Sequence[Method]) -> str:
     """Return a stage's methods as a Markdown table."""
-    lines = [
-        f"**{stage}**",
-        "",
-        "| name | what it does | options | state | source | ours |",
-        "|---|---|---|---|---|---|",
-    ]
-    for method in rows:
-        state = ", ".join(method.state)
-        cells = (f"`{method.name}`", method.summary, options_of(method), state, method.source, method.ours)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join([*lines, ""])
+    header = ("name", "what it does", "options", "state", "source", "ours")
+    cells = [(f"`{m.name}`", m.summary, options_of(m), ", ".join(m.state), m.source, m.ours) for m in rows]
+    return "\n".join([f"**{stage}**", "", *table(header, cells), ""])
 
 
-def missing(as_markdown: bool) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table.
+
+    >>> table(("a", "b"), [("x", "y")])
+    ['| a | b |', '|---|---|', '| x | y |']
+    """
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return [f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {' | '.join(row)} |" for row in escaped)]
+
+
+def rest(as_markdown: bool) -> str:
     """Return the recipes, and what is not implemented."""
-    mark = "`" if as_markdown else ""
-    lines = ["recipes, for --config and `entrocraft simulate`: " + ", ".join(f"{mark}{name}{mark}" for name in RECIPES)]
-    lines += ["", "not implemented", *(f"- {mark}{name}{mark}: {why}" for name, why in MISSING.items())]
-    return "\n".join(lines)
+    if as_markdown:
+        recipes = [(f"`{name}`", f"`{settings_of(name)}`", RECIPES[name].source) for name in RECIPES]
+        absent = [(f"`{name}`", why) for name, why in MISSING.items()]
+        return "\n".join(
+            [
+                *("**recipes**, for `--config NAME`", "", *table(("name", "settings", "source"), recipes), ""),
+                *("**not implemented**", "", *table(("name", "why"), absent), ""),
+            ]
+        )
+    lines = ["recipes, for --config NAME"]
+    lines += [f"  {name:20} {settings_of(name)}\n  {'':20} source: {RECIPES[name].source}" for name in RECIPES]
+    return "\n".join([*lines, "", "not implemented", *(f"  {name:20} {why}" for name, why in MISSING.items())])
 
 
-def one(name: str) -> str:
-    """Return a method's or recipe's full description.
+def settings_of(name: str) -> str:
+    """Return what a recipe sets as text, `{}` for the defaults."""
+    settings = training_settings(name)
+    others = {
+        f"{part}.{key}": value for part in settings if part != "algorithm" for key, value in settings[part].items()
+    }
+    return json.dumps({**settings["algorithm"], **others})
+
+
+def one(name: str, stages: Sequence[str] = STAGES) -> str:
+    """Return the full description of a method, in each of the stages that has one of the name, or of a recipe.
 
     Raises:
         ValueError: neither a method nor a recipe.
     """
-    found = [method for method in METHODS if method.name == name]
+    found = [method for method in METHODS if method.name == name and method.stage in stages]
     parts = [f"{text(method.stage, [method])}\n{inspect.getdoc(method.object)}\n" for method in found]
-    if name in RECIPES:
-        recipe = RECIPES[name]
-        parts.append(f"recipe {name}: {json.dumps(dict(recipe.settings))}; reward: {recipe.reward}; {recipe.source}")
+    every_stage = len(stages) == len(STAGES)
+    if name in RECIPES and every_stage:
+        parts.append(f"recipe\n  {name:20} {settings_of(name)}\n  {'':20} source: {RECIPES[name].source}")
     if name in MISSING:
         parts.append(f"{name} is not implemented: {MISSING[name]}")
     if not parts:
-        known = [*(method.name for method in METHODS), *RECIPES, *MISSING]
-        raise ValueError(f"entrocraft methods {name} must name a method or recipe. {nearest(name, known)}")
+        where = "" if every_stage else f" of {stages[0]}"
+        known = [method.name for method in METHODS if method.stage in stages]
+        known += [*RECIPES, *MISSING] if every_stage else []
+        raise ValueError(
+            f"methods {name} must name a method{where or ' or recipe'}. {nearest(name, known)}"
+            "`entrocraft methods` lists all."
+        )
     return "\n".join(parts)

@@ -241,7 +241,7 @@ class Run:
 
     def advance(
         self, batch: Batch, row: Mapping[str, Any], change: Change | None, tabular: TabularTerms | None
-    ) -> tuple[RunState, Mapping[str, float]]:
+    ) -> tuple[RunState, Mapping[str, Any]]:
         """Return the state after the step, controller and tabular scale having learnt from it, and what to log."""
         observation = Observation(
             step=row["step"],

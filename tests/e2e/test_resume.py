@@ -149,6 +149,16 @@ def test_resuming_a_finished_run_changes_nothing(stopped, command, copied):
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
+EVERY_STAGE_REMEMBERS = {
+    "shaping": "positive_reweighting",
+    "filter": "rejection",
+    "denominator": "zero",
+    "token_weight": "repo_r",
+    "clip": "adapo",
+    "terms": {"aec": {"target": 2.0}, "aent": {}},
+}
+
+
 @pytest.mark.parametrize(
     ("number", "methods"),
     [
@@ -158,9 +168,10 @@ def test_resuming_a_finished_run_changes_nothing(stopped, command, copied):
         ),
         (signal.SIGTERM, {"algorithm": {"kl": 0.1, "entropy_bonus": 0.01, "epochs": 2}}),
         (signal.SIGINT, {"algorithm": {"filter": "users_own:Remembering", "advantage": "reinforce"}}),
+        (signal.SIGTERM, {"algorithm": EVERY_STAGE_REMEMBERS}),
         (signal.SIGINT, {"model": {"dtype": "bfloat16"}, "rollout": {"temperature": 0.7, "top_p": 0.9, "top_k": 20}}),
     ],
-    ids=["released", "kl-bonus-epochs", "controller", "bfloat16-truncation"],
+    ids=["released", "kl-bonus-epochs", "controller", "memory-everywhere", "bfloat16-truncation"],
 )
 def test_every_kind_of_state_survives_an_interrupt(tmp_path, plugins, number, methods):
     """In this process, through Python: a signal during the second step of four."""

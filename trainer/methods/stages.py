@@ -191,6 +191,11 @@ class Stateless:
         """What the stage needs."""
         return needs_of(self.stage)
 
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Temperatures at which the stage needs log-probabilities."""
+        return tuple(getattr(self.stage, "temperatures", ()))
+
     def start(self) -> State:
         """Return the empty state."""
         return {}
