@@ -13,7 +13,7 @@ OLD, CURRENT = "old", "current"
 
 
 def clipped(tokens: TokenBatch, ratio: Float[Tensor, "*R B T"], least: Tensor | float, most: Tensor | float) -> Clipped:
-    """Return min(r A, clip(r, least, most) A) per token, 0 outside the mask, and which bound removed a gradient.
+    """Return min(r A, clip(r, least, most) A) per token, and which bound removed a gradient.
 
     Args:
         tokens: some rows.
@@ -23,10 +23,11 @@ def clipped(tokens: TokenBatch, ratio: Float[Tensor, "*R B T"], least: Tensor | 
     """
     lower, upper = torch.as_tensor(least).to(ratio), torch.as_tensor(most).to(ratio)
     advantages = tokens.advantages
-    objective = (ratio * advantages).minimum(ratio.clamp(lower, upper) * advantages)
     low = (ratio < lower) & (advantages < 0) & tokens.mask
     high = (ratio > upper) & (advantages > 0) & tokens.mask
-    return Clipped(objective.masked_fill(~tokens.mask, 0.0), low, high)
+    # The bounded ratio is the lesser of the two exactly there; a where costs half of minimum and clamp with gradient.
+    bounded = torch.where(low | high, ratio.detach().clamp(lower, upper), ratio)
+    return Clipped(bounded * advantages, low, high)
 
 
 @dataclass(frozen=True)

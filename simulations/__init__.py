@@ -1,0 +1,1 @@
+"""Small policies whose entropy and reward are known exactly, trained by the very methods of `trainer.methods`."""
