@@ -4,7 +4,8 @@
 
 The same work on both sides, float32: V = 20 arms, G = 8 samples, GRPO advantages, PPO clip, one SGD update a batch,
 entropy and mean reward recorded. Both sides are timed in one process, in alternation, in CPU seconds where one thread
-works, and the best of ten rounds counts; the NumPy side runs a few runs, one after the other, as a script for one policy would be written.
+works, and the best of ten rounds counts; the NumPy side runs a few runs, one after the other, as a script for one
+policy would be written.
 """
 
 import argparse

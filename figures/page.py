@@ -29,6 +29,7 @@ class Panel:
         high: its upper end.
         x_label: with the unit.
         y_label: with the unit.
+        value_label: of a map's colours, with the unit.
         x_log: logarithmic axis.
         y_log: logarithmic axis.
         reference: drawn as thin lines.
@@ -46,6 +47,7 @@ class Panel:
     high: str = ""
     x_label: str = ""
     y_label: str = ""
+    value_label: str = ""
     x_log: bool = False
     y_log: bool = False
     reference: Sequence[str] = ()

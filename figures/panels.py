@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import matplotlib.ticker as mticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def height_of(panel: Panel, table: pd.DataFrame) -> float:
     if panel.kind == "bar":
         categories, side = bars_of(panel, table)
         return max(2.6, len(categories) * (BAR * len(side) + GROUP) + ENDS)
-    return max(HEIGHT, 0.2 * min(table[panel.y].nunique(), 40) + ENDS) if panel.kind == "map" else HEIGHT
+    return max(HEIGHT, 0.2 * min(table[panel.y].nunique(), 50) + ENDS) if panel.kind == "map" else HEIGHT
 
 
 def words(column: str) -> str:
@@ -66,7 +67,8 @@ def is_number(values: pd.Series) -> bool:
 def draw_panel(axes: Axes, panel: Panel, table: pd.DataFrame, style: Style) -> None:
     """Draw a panel; what is not finite is left out."""
     rows = table[list(dict.fromkeys(panel.columns))].replace([np.inf, -np.inf], np.nan)
-    title = textwrap.fill(panel.title, 58)
+    # A map's long names and colours leave its title less room.
+    title = textwrap.fill(panel.title, 36 if panel.kind == "map" else 58)
     x, y = panel.x_label or words(panel.x), panel.y_label or words(panel.y)
     if not rows[panel.value or panel.y].notna().any():
         axes.annotate("nothing to draw", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
@@ -111,6 +113,7 @@ def draw_lines(axes: Axes, panel: Panel, rows: pd.DataFrame, style: Style) -> No
     if panel.zero:
         axes.axhline(0, color=INK, lw=0.8, zorder=1)
     if not named:
+        axes.locator_params(axis="x", nbins=6)
         logarithmic(axes, "x", panel.x_log, rows[panel.x], rows[[panel.x]])
     logarithmic(axes, "y", panel.y_log, rows[panel.y], rows[[panel.y, *panel.reference]])
 
@@ -133,6 +136,11 @@ def logarithmic(axes: Axes, which: str, wanted: bool, values: pd.Series, shown: 
     low, high = positive.min(), positive.max()
     margin = max((high / low) ** 0.05, 1.15)
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low / margin, high * margin)})
+    if high / low < 1000 and low > 1e-3 and high < 1e5:
+        # Numbers as they are: powers of ten say little over so small a range.
+        axis = axes.xaxis if which == "x" else axes.yaxis
+        axis.set_major_formatter(mticker.FormatStrFormatter("%g"))
+        axis.set_minor_formatter(mticker.LogFormatter(minor_thresholds=(1.2, 0.5)))
 
 
 def turned(texts: Sequence[str]) -> dict[str, Any]:
@@ -195,18 +203,21 @@ def draw_map(axes: Axes, panel: Panel, rows: pd.DataFrame) -> None:
     edges = {"edgecolors": "white", "lw": 0.5} if small else {"rasterized": True}
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap=colors, norm=norm, **edges)
     axes.set_facecolor(BAND)
-    plt.colorbar(mesh, ax=axes, label=words(panel.value))
+    plt.colorbar(mesh, ax=axes, label=panel.value_label or words(panel.value))
     x_texts, y_texts = [text_of(name) for name in x], [text_of(name) for name in y]
-    every, each = -(-len(x) // 12), -(-len(y) // 20)
+    every, each = -(-len(x) // 12), -(-len(y) // 50)
     axes.set_xticks(np.arange(0, len(x), every) + 0.5, x_texts[::every], fontsize=SMALL, **turned(x_texts[::every]))
     axes.set_yticks(np.arange(0, len(y), each) + 0.5, y_texts[::each], fontsize=SMALL)
     if not is_number(rows[panel.y]):
         axes.invert_yaxis()
     axes.grid(visible=False)
+    number = "{:.2f}" if np.nanmax(np.abs(values)) >= 0.1 else "{:.2g}"
     for (row, column), value in np.ndenumerate(values):
         if small and np.isfinite(value):
             color = "white" if sum(colors(norm(value))[:3]) < 1.6 else INK
-            axes.text(column + 0.5, row + 0.5, f"{value:.3g}", ha="center", va="center", fontsize=SMALL, color=color)
+            axes.text(
+                column + 0.5, row + 0.5, number.format(value), ha="center", va="center", fontsize=SMALL, color=color
+            )
 
 
 def axis_of(values: pd.Series) -> list[Any]:

@@ -42,6 +42,7 @@ class Panel:
         high: column of its upper end.
         x_label: with the unit.
         y_label: with the unit.
+        value_label: of a map's colours, with the unit.
         x_log: logarithmic axis.
         y_log: logarithmic axis.
         reference: columns of the same table drawn as thin lines, such as a prediction or a target.
@@ -59,6 +60,7 @@ class Panel:
     high: str = ""
     x_label: str = ""
     y_label: str = ""
+    value_label: str = ""
     x_log: bool = False
     y_log: bool = False
     reference: tuple[str, ...] = ()

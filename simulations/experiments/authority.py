@@ -334,12 +334,13 @@ EXPERIMENT = Experiment(
     panels=(
         *(
             Panel(
-                f"{title}: 2 raises, 1 brakes, 0 none, -1 lowers faster",
+                f"{title}: 2 raises, 1 brakes, 0 neither, -1 lowers faster than GRPO",
                 f"map_{name}",
                 "column",
                 "row",
                 kind="map",
                 value="code",
+                value_label="effect",
                 x_label="use of a batch, learning rate",
                 y_label="policy, base accuracy, prompts a step",
             )
@@ -353,6 +354,7 @@ EXPERIMENT = Experiment(
                 "row",
                 kind="map",
                 value="negatives",
+                value_label="nats a step",
                 x_label="use of a batch, learning rate",
                 y_label="policy, base accuracy, prompts a step",
             )

@@ -523,7 +523,6 @@ EXPERIMENT = Experiment(
             "ratio_run",
             kind="bar",
             y_label="ratio of the two parts",
-            y_log=True,
         ),
         Panel(
             "Positives only",
@@ -532,7 +531,7 @@ EXPERIMENT = Experiment(
             "variant",
             kind="map",
             value="change_positives",
-            y_label="change of entropy (nats)",
+            value_label="change of entropy (nats)",
         ),
         Panel(
             "Negatives only",
@@ -541,7 +540,7 @@ EXPERIMENT = Experiment(
             "variant",
             kind="map",
             value="change_negatives",
-            y_label="change of entropy (nats)",
+            value_label="change of entropy (nats)",
         ),
     ),
 )

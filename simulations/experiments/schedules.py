@@ -332,7 +332,7 @@ def findings(found: Mapping[str, pd.DataFrame]) -> list[str]:
         )
         lines.append(f"{cell}: RMSE in nats (share of steps in band, reward at the end): {listed}.")
     lines += reactions(summary)
-    lines.append(separation(summary))
+    lines += [separation(summary), idle(summary)]
     for row in each(found["fixed"]):
         lines.append(
             f"{row.policy}, {row.schedule}: solved bonus less a fixed bonus of {row.bonus:.3f}: RMSE "
@@ -406,6 +406,16 @@ def separation(summary: pd.DataFrame) -> str:
     return f"GRPO's RMSE against the best one's, table: {'; '.join(parts)}; the schedule near GRPO's own pace {word}."
 
 
+def idle(summary: pd.DataFrame) -> str:
+    """Return which controllers do nothing that GRPO does not, everywhere."""
+    rmse = summary.pivot(index="cell", columns="controller", values="rmse")
+    same = [str(name) for name in rmse if name != "grpo" and bool(((rmse[name] - rmse["grpo"]).abs() < 0.005).all())]
+    return (
+        f"RMSE within 0.005 nats of GRPO's in every cell: {', '.join(same) or 'none'}; the clip rule stopped the gradient "
+        f"of {summary.clipped[summary.controller == 'grpo'].max():.2%} of GRPO's tokens at most."
+    )
+
+
 def curve_panel(policy: str, schedule: str) -> Panel:
     """Return the panel of a schedule's curves."""
     return Panel(
@@ -433,7 +443,7 @@ EXPERIMENT = Experiment(
         curve_panel("table", "square"),
         curve_panel("table", "linear"),
         curve_panel("mlp", "square"),
-        Panel("RMSE", "summary", "cell", "controller", kind="map", value="rmse", y_label="nats"),
-        Panel("Reward at the end", "summary", "cell", "controller", kind="map", value="reward", y_label="reward"),
+        Panel("RMSE", "summary", "cell", "controller", kind="map", value="rmse", value_label="nats"),
+        Panel("Reward at the end", "summary", "cell", "controller", kind="map", value="reward", value_label="reward"),
     ),
 )

@@ -436,7 +436,7 @@ EXPERIMENT = Experiment(
             "recipe",
             kind="map",
             value="difference",
-            y_label="nats per token a step",
+            value_label="nats per token a step",
         ),
         Panel(
             "Differences in standard errors",
@@ -445,7 +445,7 @@ EXPERIMENT = Experiment(
             "recipe",
             kind="map",
             value="z",
-            y_label="t",
+            value_label="t",
         ),
         Panel(
             "How much of GRPO's gradient a recipe changes",
@@ -459,7 +459,7 @@ EXPERIMENT = Experiment(
             x_log=True,
             zero=True,
         ),
-        Panel("Reward gained", "slopes", "cell", "recipe", kind="map", value="reward_gain", y_label="reward"),
+        Panel("Reward gained", "slopes", "cell", "recipe", kind="map", value="reward_gain", value_label="reward"),
         Panel(
             "Price: entropy lost per reward gained",
             "slopes",
