@@ -173,6 +173,8 @@ def draw_bars(axes: Axes, panel: Panel, rows: pd.DataFrame, style: Style) -> Non
     axes.set_yticks(centres, [text_of(name) for name in categories], fontsize=SMALL)
     axes.set_ylim((len(categories) - 1) * step + BAR * (len(side) - 0.2), -BAR * 0.8)
     axes.grid(visible=False, axis="y")
+    if axes.get_xscale() == "linear":
+        axes.locator_params(axis="x", nbins=6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
 

@@ -168,7 +168,7 @@ def test_a_map_has_ascending_numbers_and_names_in_order(page, axes_of):
     assert [text.get_text() for text in axes.get_xticklabels()] == ["2", "8"]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["zipf", "flat"]
     assert axes.yaxis_inverted()
-    assert sorted(text.get_text() for text in axes.texts) == ["-2", "0.5", "1"]
+    assert sorted(text.get_text() for text in axes.texts) == ["-2.00", "0.50", "1.00"]
     assert axes.collections[0].norm.vcenter == 0
 
 
