@@ -2,7 +2,8 @@
 
 The measured change is that of the mean entropy of a token over all prompts, on the contexts of the policy before the
 step, by enumeration. It is split into causes, each with its own definition; what they leave is `unexplained`. With H
-that entropy, grad H its gradient, e the rate, and rows weighed by one over their denominators d:
+that entropy, grad H its gradient, e the rate at which SGD's step comes nearest to the one taken (SGD's own learning
+rate; for Adam <step, gradient> / |gradient|^2), and rows weighed by one over their denominators d:
 
     covariance      expected change if each context owned its logits, at first order: -e sum d(s) w(s) Cov_p(Q, S),
                     Q the expected advantage of a token given its prefix, w(s) the context's weight in H (X1)
@@ -33,6 +34,8 @@ from simulations.rollouts import Rollouts
 from trainer.methods.pipeline import mean_loss, mini_batch_rows, weighted_advantages
 from trainer.methods.stages import Clipped, Filtered, Mean, Stateless, TokenBatch
 
+NOT_CAUSES = ("measured", "context_shift", "rate")
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -50,6 +53,7 @@ class Ledger:
         second_order: curvature along the step.
         unexplained: the rest.
         context_shift: change of the entropy on the policy's own contexts, minus `measured`.
+        rate: the rate of the SGD step that the causes are of.
     """
 
     measured: Float[Tensor, "R"]
@@ -63,11 +67,12 @@ class Ledger:
     second_order: Float[Tensor, "R"]
     unexplained: Float[Tensor, "R"]
     context_shift: Float[Tensor, "R"]
+    rate: Float[Tensor, "R"]
 
     @property
     def causes(self) -> dict[str, Float[Tensor, "R"]]:
         """All that sums to `measured`, by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("measured", "context_shift")}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NOT_CAUSES}
 
     @property
     def own_contexts(self) -> Float[Tensor, "R"]:
@@ -95,19 +100,37 @@ def ledger(setting: Setting, trace: Trace, *, exact_advantages: ExactAdvantages 
         values = exact_values(setting, rewards, old.probabilities, exact_advantages)
     taken = difference(after, before)
     slope, curvature = slope_and_curvature(setting, before, old, taken)
+    downhill = sum_of_passes(trace)
+    rate = matched_rate(taken, downhill, trace.learning_rate)
     split = exact_causes if setting.exact_gradient else sampled_causes
-    causes = split(setting, trace, old, values, slope)
-    asked = dict.fromkeys(before, torch.zeros(()))
-    for each in trace.passes:
-        downhill = scaled(each.gradients, -trace.learning_rate * each.active)
-        asked = {name: asked[name] + value for name, value in downhill.items()}
-    along_asked, along_taken = inner(slope, asked), inner(slope, taken)
+    causes = split(setting, trace, old, values, slope, rate)
+    along_asked, along_taken = rate * inner(slope, downhill), inner(slope, taken)
     causes |= {
         "clip_and_reuse": along_asked - total(causes),
         "optimizer": along_taken - along_asked,
         "second_order": curvature,
     }
-    return Ledger(measured=measured, **causes, unexplained=measured - total(causes), context_shift=own - measured)
+    rest = measured - total(causes)
+    return Ledger(measured=measured, **causes, unexplained=rest, context_shift=own - measured, rate=rate)
+
+
+def sum_of_passes(trace: Trace) -> Parameters:
+    """Return minus the sum of the gradients of a step's passes: the SGD step asked for, at a rate of 1."""
+    asked = {name: torch.zeros_like(value) for name, value in trace.before.parameters.items()}
+    for each in trace.passes:
+        downhill = scaled(each.gradients, -each.active.to(trace.learning_rate))
+        asked = {name: asked[name] + value for name, value in downhill.items()}
+    return asked
+
+
+def matched_rate(taken: Parameters, asked: Parameters, learning_rate: Float[Tensor, "R"]) -> Float[Tensor, "R"]:
+    """Return the rate at which the SGD step comes nearest to the step taken: <taken, asked> / |asked|^2.
+
+    For SGD it is the learning rate; for Adam it takes the size of its steps out of the optimiser's cause, which keeps
+    their direction alone. Where nothing was asked for it is the learning rate.
+    """
+    size = inner(asked, asked)
+    return torch.where(size > 0, inner(taken, asked) / size.clamp(min=torch.finfo(size.dtype).tiny), learning_rate)
 
 
 def exact_values(
@@ -140,13 +163,18 @@ def slope_and_curvature(
 
 
 def exact_causes(
-    setting: Setting, trace: Trace, old: Tree, values: Float[Tensor, "R P Y"], slope: Parameters
+    setting: Setting,
+    trace: Trace,
+    old: Tree,
+    values: Float[Tensor, "R P Y"],
+    slope: Parameters,
+    rate: Float[Tensor, "R"],
 ) -> dict[str, Float[Tensor, "R"]]:
     """Return the causes of a step along an expected gradient: nothing is sampled or selected."""
     _, uphill = policy_gradient(setting.policy, trace.before.parameters, values)
     per_row = values.new_full(values.shape[:2], 1 / (setting.policy.prompts * setting.policy.length))
-    covariance = trace.learning_rate * expected_influence(old, values, per_row)
-    along = inner(slope, scaled(uphill, trace.learning_rate))
+    covariance = rate * expected_influence(old, values, per_row)
+    along = inner(slope, scaled(uphill, rate))
     none = torch.zeros_like(along)
     return {
         "covariance": covariance,
@@ -158,10 +186,15 @@ def exact_causes(
 
 
 def sampled_causes(
-    setting: Setting, trace: Trace, old: Tree, values: Float[Tensor, "R P Y"], slope: Parameters
+    setting: Setting,
+    trace: Trace,
+    old: Tree,
+    values: Float[Tensor, "R P Y"],
+    slope: Parameters,
+    rate: Float[Tensor, "R"],
 ) -> dict[str, Float[Tensor, "R"]]:
     """Return the causes at first order of the first pass over a batch, as if all of it were taken at the old policy."""
-    rollouts, rate, algorithm = trace.rollouts, trace.learning_rate, setting.algorithm
+    rollouts, algorithm = trace.rollouts, setting.algorithm
     record = rollouts.record
     repeats, prompts = values.shape[:2]
     weights = trace.filtered.weights.flatten(-2)

@@ -2,6 +2,7 @@
 
 from simulations.experiment import Experiment
 from simulations.experiments import (
+    attribution,
     authority,
     collapse,
     controllers,
@@ -15,5 +16,16 @@ from simulations.experiments import (
 
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (authority, collapse, controllers, drift, one_sided, scaling, schedules, sign_rule, slopes)
+    for module in (
+        attribution,
+        authority,
+        collapse,
+        controllers,
+        drift,
+        one_sided,
+        scaling,
+        schedules,
+        sign_rule,
+        slopes,
+    )
 }

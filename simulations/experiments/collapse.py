@@ -148,6 +148,8 @@ def run_grpo(name: str, options: Options) -> Rows:
         assert step.exact_entropy is not None
         assert step.expected_reward is not None
         found = parts(setting, step.trace)
+        # Of an update at rate 1; a network's is lower.
+        found |= {side: found[side] * STARTS[name].rate for side in ("positive", "negative")}
         found |= {"entropy": step.exact_entropy, "success": step.expected_reward}
         time = options.learning_rate * step.step
         for repeat in range(options.repeats):
@@ -157,7 +159,7 @@ def run_grpo(name: str, options: Options) -> Rows:
 
 
 def parts(setting: Setting, trace: Trace) -> dict[str, Float[Tensor, "R"]]:
-    """Return the two parts of GRPO's expected change, nats per unit of time, and on which tokens they act.
+    """Return the two parts of GRPO's expected change, nats per unit of time at rate 1, and on which tokens they act.
 
     The parts are <grad H, P T g>, g the exact policy gradient with expected advantages of one sign alone. A prompt's
     are one value alpha on its right answers, another, -beta, on its wrong ones, with mu alpha = (1 - mu) beta, and

@@ -411,8 +411,8 @@ def idle(summary: pd.DataFrame) -> str:
     rmse = summary.pivot(index="cell", columns="controller", values="rmse")
     same = [str(name) for name in rmse if name != "grpo" and bool(((rmse[name] - rmse["grpo"]).abs() < 0.005).all())]
     return (
-        f"RMSE within 0.005 nats of GRPO's in every cell: {', '.join(same) or 'none'}; the clip rule stopped the gradient "
-        f"of {summary.clipped[summary.controller == 'grpo'].max():.2%} of GRPO's tokens at most."
+        f"RMSE within 0.005 nats of GRPO's in every cell: {', '.join(same) or 'none'}; the clip rule stopped "
+        f"the gradient of {summary.clipped[summary.controller == 'grpo'].max():.2%} of GRPO's tokens at most."
     )
 
 

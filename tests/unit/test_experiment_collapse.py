@@ -85,6 +85,16 @@ def test_runs_from_cells_to_findings():
         assert {panel.x, panel.y} <= {*found[panel.table].columns}
 
 
+def test_the_parts_of_a_run_add_up_to_its_fall():
+    # Small steps: what is left of the fall is curvature, noise and, in tree and network, other contexts.
+    options = replace(TINY, repeats=6, prompts=32, learning_rate=0.02, steps=50, every=5)
+    for name, within in (("flat", 0.3), ("network", 0.4)):
+        rows = pd.DataFrame(list(collapse.run_grpo(name, options)))
+        first, last = (rows[rows.step == step].entropy.mean() for step in (0, 45))
+        change = 0.02 * 45 * (rows.positive + rows.negative).mean()
+        assert last - first == pytest.approx(change, rel=within), name
+
+
 def test_the_verdict_follows_the_numbers():
     columns = {"fall": 0.5, "positive_run": -0.04, "negative_run": -0.01, "gap_run": 0.2}
     good = pd.DataFrame([{**columns, **{f"{name}_error": 0.001 for name in columns}, "confidence_names_larger": 0.99}])

@@ -142,4 +142,22 @@ def test_planted_errors_show():
     trace = Simulation(given, 8, seed=0, trace=True).advance().trace
     moved = {name: value + 0.01 * torch.arange(V) for name, value in trace.after.parameters.items()}
     assert ledger(given, replace(trace, after=replace(trace.after, parameters=moved))).optimizer.abs().median() > 1e-4
-    assert ledger(given, replace(trace, learning_rate=2 * trace.learning_rate)).optimizer.abs().median() > 1e-4
+    doubled = [replace(each, gradients={k: 2 * v for k, v in each.gradients.items()}) for each in trace.passes]
+    assert ledger(given, replace(trace, passes=(*trace.passes, *doubled))).rate.tolist() == pytest.approx([0.1 / 3] * 8)
+
+
+def test_the_rate_is_sgds_own_and_for_adam_the_nearest():
+    given = setting(POLICIES["mlp"], epochs=2)
+    assert ledgers(given)[0].rate.tolist() == pytest.approx([0.1] * 8)
+    adam = replace(given, optimizer=Adam(), learning_rate=0.003)
+    for step in Simulation(adam, 8, seed=0, trace=True):
+        found, trace = ledger(adam, step.trace), step.trace
+        asked = {k: -sum(each.gradients[k] for each in trace.passes) for k in trace.before.parameters}
+        taken = {k: trace.after.parameters[k] - v for k, v in trace.before.parameters.items()}
+        rest = sum(
+            ((taken[k] - found.rate.view(-1, *[1] * (asked[k].dim() - 1)) * asked[k]) * asked[k]).flatten(1).sum(-1)
+            for k in asked
+        )
+        assert rest.abs().max() < 1e-12
+        # what is left to the optimiser is its direction alone
+        assert found.optimizer.abs().median() < found.measured.abs().median()
