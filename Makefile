@@ -10,7 +10,7 @@ quickstart: $(INSTALLED)
 	$(PY) -m entrocraft quickstart --overwrite true
 
 test: $(INSTALLED) lint
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses auto --dist loadfile
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

@@ -38,6 +38,11 @@ class Favouring(Policy):
         """T, tokens of a response."""
         return self.policy.length
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the policy's logits do."""
+        return self.policy.reads_tokens
+
     def start(
         self,
         repeats: int,
@@ -53,7 +58,7 @@ class Favouring(Policy):
         """Return the constant logits at every context."""
         some = next(iter(parameters.values()))
         table = {"logits": self.offset.to(some).expand(some.shape[0], *self.offset.shape)}
-        if self.length == 1:
+        if not self.reads_tokens:
             return Table(self.prompts, self.vocabulary).logits({"logits": table["logits"][:, :, 0]}, prompts)
         return Tree(self.prompts, self.vocabulary, self.length).logits(table, prompts, tokens)
 

@@ -80,6 +80,7 @@ class Ledger:
         return self.measured + self.context_shift
 
 
+@torch.enable_grad()
 def ledger(setting: Setting, trace: Trace, *, exact_advantages: ExactAdvantages | None = None) -> Ledger:
     """Return a step's ledger.
 

@@ -248,6 +248,7 @@ class Simulation:
         record = recorded(contexts, tokens, setting.algorithm.needs, setting.algorithm.temperatures)
         return Rollouts(prompts, tokens, rewards, record, contexts)
 
+    @torch.enable_grad()  # also where a caller has turned gradients off
     def advance(self, uniforms: Float[Tensor, "R n G T"] | None = None) -> Step:
         """Take one step and return its record.
 
@@ -303,7 +304,7 @@ class Simulation:
     def exact(self, state: State, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
         """Return the expected entropy of a token and the expected reward."""
         contexts, policy = rollouts.contexts, self.setting.policy
-        if policy.length == 1 and isinstance(rollouts.prompts, slice):  # the batch's contexts are all there are
+        if not policy.reads_tokens and isinstance(rollouts.prompts, slice):  # the batch's contexts are all there are
             return contexts.entropy.mean(-1), (contexts.probs * self.rewards).sum(-1).mean(-1)
         tree = tree_of(policy, state.parameters)
         return tree.entropy(), tree.expected(self.rewards)

@@ -42,6 +42,11 @@ class Recurrent(Policy):
         """T, tokens of a response."""
         return self.tokens
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Logits depend on the tokens before."""
+        return True
+
     def start(
         self,
         repeats: int,
@@ -108,6 +113,11 @@ class Attention(Policy):
     def length(self) -> int:
         """T, tokens of a response."""
         return self.tokens
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Logits depend on the tokens before."""
+        return True
 
     def start(
         self,

@@ -42,6 +42,11 @@ class Policy(ABC):
         """T, tokens of a response."""
         return 1
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether logits depend on the tokens before; a bandit has one context a prompt, shared by its samples."""
+        return False
+
     @abstractmethod
     def start(
         self,
@@ -156,6 +161,11 @@ class Tree(Policy):
     def prefixes(self) -> int:
         """N, the number of prefixes shorter than a response."""
         return sum(self.vocabulary**t for t in range(self.tokens))
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Logits depend on the tokens before."""
+        return True
 
     def start(
         self,

@@ -98,7 +98,7 @@ def sample(
     policy: Policy, parameters: Parameters, prompts: Prompts, uniforms: Float[Tensor, "R n G T"]
 ) -> tuple[Int[Tensor, "R n G T"], Contexts]:
     """Return responses, one uniform a token, and the policy at their contexts."""
-    if policy.length == 1:
+    if not policy.reads_tokens:
         contexts = Contexts.of(policy.forward(parameters, prompts))
         return draw(contexts.probs, contexts.by_context(uniforms)).view(uniforms.shape), contexts
     tokens = torch.zeros(uniforms.shape, dtype=torch.long, device=uniforms.device)

@@ -15,7 +15,7 @@ from simulations.exact import expected_advantages, tree_of
 from simulations.experiment import Cell, Experiment, Panel, Rows
 from simulations.loop import Setting, Simulation
 from simulations.networks import Recurrent
-from simulations.policies import ALL, Parameters, Policy, Prompts, Table, Tree, of_prompts
+from simulations.policies import Policy, Table, Tree
 from simulations.starts import liked_problem, logit_scale
 from simulations.summaries import mean_error, power, ratio_error, records, text
 from trainer.methods.advantages import GRPO
@@ -99,20 +99,12 @@ def run_bandit(vocabulary: int, count: str, start: str, gradient: str, options: 
     return rows_of(columns, known, options.learning_rate * options.steps)
 
 
-class OneToken(Recurrent):
-    """A recurrent network that writes one token: a bandit, one context a prompt."""
-
-    def logits(self, parameters: Parameters, prompts: Prompts = ALL, tokens: Tensor | None = None) -> Tensor:
-        """Return the logits of the first token."""
-        return of_prompts(parameters["prompt"], prompts).tanh() @ parameters["output"]
-
-
 def policy_of(name: str, length: int, options: Options) -> Policy:
     """Return a policy over responses of some length."""
     sizes = options.sequence_prompts, options.tokens
     if name == "tree":
-        return Table(*sizes) if length == 1 else Tree(*sizes, length)
-    return (OneToken if length == 1 else Recurrent)(*sizes, length)
+        return Tree(*sizes, length)
+    return Recurrent(*sizes, length)
 
 
 def run_sequences(name: str, length: int, options: Options) -> Rows:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from simulations.loop import Setting, Simulation
-from simulations.networks import Attention
+from simulations.networks import Attention, Recurrent
 from simulations.optimizers import SGD, Adam
 from simulations.policies import Linear, Table, Tree
 from simulations.problems import Problem, bandit, sequences
@@ -186,3 +186,26 @@ def test_the_reference_bandit():
     assert steps[200].entropy.mean().item() == pytest.approx(0.695, abs=0.1)
     assert steps[400].entropy.mean().item() == pytest.approx(0.257, abs=0.04)
     assert steps[400].expected_reward.mean().item() == pytest.approx(0.983, abs=0.005)
+
+
+def test_a_tree_of_one_token_is_a_table():
+    table, tree = (Simulation(setting(policy), 3, seed=0) for policy in (Table(2, 3), Tree(2, 3, 1)))
+    for one, other in zip(table, tree, strict=True):
+        torch.testing.assert_close(one.exact_entropy, other.exact_entropy, rtol=0, atol=EXACT)
+        torch.testing.assert_close(one.reward, other.reward)
+
+
+@pytest.mark.parametrize("policy", [Tree(2, 3, 1), Recurrent(2, 3, 1), Attention(2, 3, 1)])
+def test_sequence_policies_of_one_token_run(policy):
+    runs = Simulation(setting(policy), 3, seed=0)
+    steps = list(runs)
+    assert bool((steps[-1].expected_reward > steps[0].expected_reward).all())
+
+
+def test_a_caller_without_gradients_changes_nothing():
+    runs, others = (Simulation(setting(), 2, seed=0) for _ in range(2))
+    with torch.no_grad():
+        runs.advance()
+    others.advance()
+    assert torch.equal(runs.state.parameters["logits"], others.state.parameters["logits"])
+    assert not torch.equal(runs.state.parameters["logits"], runs.reference["logits"])
