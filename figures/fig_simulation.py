@@ -75,7 +75,7 @@ def draw_simulation(page: Page) -> Figure:
     # What was found stands beside what was claimed: a picture travels without its tables.
     found = page.findings[0] if page.findings else ""
     shown = (f"Claim: {page.claim}", f"Found: {textwrap.shorten(found, 330)}" if found else "")
-    claim = "\n".join(textwrap.fill(text, 125) for text in shown if text)
+    claim = "\n".join(textwrap.fill(text, 112) for text in shown if text)
     heights = [*(block.height for block in blocks), *(legend.height for legend in legends)]
     with plt.rc_context(SETTINGS):
         total = sum(heights) + 0.25 * claim.count("\n") + 0.5

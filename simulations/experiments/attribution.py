@@ -121,7 +121,17 @@ def tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     ordered["sum"] = ordered.groupby(["run", "repeat", "cause"]).change.cumsum()
     curves = mean_and_interval(ordered[ordered.run == "recurrent, adam"], ["cause", "step"], "sum")
     shared = mean_and_interval(ordered[ordered.run == "mlp, sgd"], ["cause", "step"], "sum")
-    return {"unexplained": share, "causes": causes, "measured": measured, "recurrent": curves, "mlp": shared}
+    shares = causes.merge(measured[["run", "change"]], on="run", suffixes=("", "_measured"))
+    shares["share"] = shares.change / shares.change_measured
+    shares = shares[shares.groupby("cause").change.transform(lambda parts: parts.abs().max()) > 0]
+    return {
+        "unexplained": share,
+        "causes": causes,
+        "shares": shares,
+        "measured": measured,
+        "recurrent": curves,
+        "mlp": shared,
+    }
 
 
 def findings(found: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -163,15 +173,13 @@ EXPERIMENT = Experiment(
             "MLP, SGD: causes so far", "mlp", "step", "sum", by="cause", y_label="change (nats per token)", zero=True
         ),
         Panel(
-            "Change over the run by cause",
-            "causes",
+            "Causes over the whole run's change",
+            "shares",
+            "cause",
             "run",
-            "change",
-            kind="bar",
-            by="cause",
-            low="low",
-            high="high",
-            y_label="change (nats per token)",
+            kind="map",
+            value="share",
+            value_label="share of the measured change",
         ),
     ),
 )
