@@ -10,7 +10,10 @@ import torch
 import entrocraft
 from entropy_theory.cli import ACTIONS
 from figures.cli import FIGURES
+from simulations.cli import simulate_parser
+from simulations.experiments import EXPERIMENTS
 from trainer.cli import pretrain_parser
+from trainer.listing import methods_command
 from trainer.parsing import as_config, as_yaml, config_parser, load_config, with_preset_paths
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +60,10 @@ def test_command_is_understood(command, workspace):
     elif name == "theory":
         _, options, _ = ACTIONS[arguments[0]]
         options().parse_args(arguments[1:])
+    elif name == "methods":
+        assert methods_command(arguments) == 0
+    elif name == "simulate":
+        assert simulate_parser(EXPERIMENTS[arguments[0]]).parse_args(arguments[1:]).output
     else:
         assert name == "figures"
         assert arguments[0] == "build"
@@ -80,6 +87,13 @@ def test_network_example_runs():
     model = torch.nn.Linear(3, 4)
     step = {name: 0.1 * torch.ones_like(value) for name, value in model.named_parameters()}
     exec(example, {"model": model, "contexts": torch.randn(5, 3), "step": step})
+
+
+def test_control_example_runs():
+    (example,) = [block for block in blocks("python") if "stages.as_controller(" in block]
+    scope = {"rewards": torch.eye(3), "advantages": torch.eye(3) - 1 / 3, "entropy": 0.2}
+    exec(example, scope)
+    assert scope["decision"].weights.tolist() == (1 - torch.eye(3)).tolist()
 
 
 def test_training_example_defines_a_reward():
