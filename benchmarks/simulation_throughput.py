@@ -1,14 +1,16 @@
 """Policy updates per second of the batched simulations, against one run at a time in plain NumPy.
 
-    python benchmarks/simulation_throughput.py [--scaling] [--profile] [--threads N] [--device cpu]
+    python benchmarks/simulation_throughput.py [--scaling] [--profile] [--threads N] [--jobs N] [--device cpu]
 
 The same work on both sides, float32: V = 20 arms, G = 8 samples, GRPO advantages, PPO clip, one SGD update a batch,
 entropy and mean reward recorded. Both sides are timed in one process, in alternation, in CPU seconds where one thread
 works, and the best of ten rounds counts; the NumPy side runs a few runs, one after the other, as a script for one
-policy would be written.
+policy would be written. With --jobs the repeats are shared out to processes, as `entrocraft simulate --jobs` shares out
+cells, and wall time counts.
 """
 
 import argparse
+import multiprocessing
 import time
 
 import numpy as np
@@ -20,6 +22,7 @@ from simulations.problems import bandit
 from trainer.methods.assembly import assemble
 
 V, G, CORRECT, ETA, CLIP, ROUNDS = 20, 8, 5, 0.1, 0.2, 10
+SECONDS = 5.0
 
 
 def clock(device: str = "cpu") -> float:
@@ -94,6 +97,32 @@ def compare(repeats: int, device: str) -> None:
     )
 
 
+def side_by_side(arguments: tuple[int, float]) -> float:
+    """Return the updates a second of a process that starts to measure at a given time."""
+    repeats, start = arguments
+    torch.set_num_threads(1)
+    runs = simulation(repeats, "cpu")
+    batched_seconds(runs, 20, "cpu")
+    time.sleep(max(0.0, start - time.time()))
+    steps, began = 0, time.perf_counter()
+    while time.perf_counter() - began < SECONDS:
+        batched_seconds(runs, 20, "cpu")
+        steps += 20
+    return repeats * steps / (time.perf_counter() - began)
+
+
+def compare_jobs(repeats: int, jobs: int) -> None:
+    """Print updates a second of several processes together, and the ratio to the NumPy loop."""
+    slow = min(numpy_updates(4, 300, round) / 1200 for round in range(ROUNDS))
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs) as pool:
+        fast = sum(pool.map(side_by_side, [(repeats // jobs, time.time() + 15)] * jobs, chunksize=1))
+    print(
+        f"R = {repeats} in {jobs} processes: {fast:,.0f} updates/s   "
+        f"NumPy, one run at a time: {1 / slow:,.0f} updates/s   ratio {fast * slow:.0f}"
+    )
+
+
 def scaling(device: str) -> None:
     """Print updates a second over the number of repeats."""
     for repeats in (1, 10, 100, 1000, 4096, 10_000, 100_000, 1_000_000):
@@ -118,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--scaling", action="store_true", help="R = 1 ... 1e6")
     parser.add_argument("--profile", action="store_true", help="time by operation")
@@ -125,6 +155,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     if given.scaling:
         scaling(given.device)
+    elif given.jobs > 1:
+        compare_jobs(given.repeats, given.jobs)
     elif given.profile:
         profile(given.repeats, given.device)
     else:

@@ -1,6 +1,7 @@
 """`entrocraft simulate`: what it writes, refuses, keeps through an interrupt and takes up again."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -308,3 +309,26 @@ def test_options_come_from_a_file_and_the_command_line_wins(command, tmp_path):
     assert wrong.code == 2
     assert "stepz" in wrong.said
     assert not (tmp_path / "c").exists()
+
+
+def test_cells_in_processes_of_their_own_give_the_same_bytes(simulate, tmp_path):
+    assert simulate(tmp_path / "one").code == 0
+    assert simulate(tmp_path / "two", "--jobs=2").code == 0
+    for name in ("curves.csv", "rewards.csv", "summary.csv", "page.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_an_interrupt_ends_the_processes_and_keeps_their_cells(simulate, tmp_path, monkeypatch):
+    real = results.Results.save
+
+    def interrupted(self, key, rows):
+        real(self, key, rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results.Results, "save", interrupted)
+    stopped = simulate(tmp_path / "run", "--jobs=2")
+    assert stopped.code == 130
+    assert "1 of 6 cells are kept" in stopped.said
+    assert not multiprocessing.active_children()
+    monkeypatch.undo()
+    assert simulate(tmp_path / "run", "--resume=true").code == 0
