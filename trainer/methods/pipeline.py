@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -87,19 +88,19 @@ class Algorithm:
             terms=tuple(as_controller(term) for term in terms),
         )
 
-    @property
+    @cached_property
     def controllers(self) -> dict[str, Controller[Any]]:
         """The stages that may have memory, by the name of their state."""
         named = {"shaping": self.shaping, "filter": self.filter, "token_weight": self.token_weight, "clip": self.clip}
         named |= {f"terms.{index}": term for index, term in enumerate(self.terms)}
         return {name: stage for name, stage in named.items() if stage is not None}
 
-    @property
+    @cached_property
     def needs(self) -> frozenset[str]:
         """What the stages need of their caller, of `stages.NEEDS`."""
         return frozenset().union(*(needs_of(stage) for stage in self.controllers.values()))
 
-    @property
+    @cached_property
     def temperatures(self) -> tuple[float, ...]:
         """Temperatures at which a stage needs the sampled tokens' log-probability."""
         asked = (getattr(stage, "temperatures", ()) for stage in self.controllers.values())
