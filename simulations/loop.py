@@ -75,9 +75,13 @@ class Setting:
         for name in ("steps", "group_size", "epochs", "mini_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Setting({name}={getattr(self, name)}) must be at least 1.")
+        rate = torch.as_tensor(self.learning_rate)
+        if not bool((rate > 0).all() and rate.isfinite().all()):
+            raise ValueError(f"Setting(learning_rate={self.learning_rate}) must be finite and above 0.")
         if not 1 <= self.batch_prompts <= policy.prompts:
             raise ValueError(
-                f"Setting(prompts_per_step={self.prompts_per_step}) must be between 1 and {policy.prompts}."
+                f"Setting(prompts_per_step={self.prompts_per_step}) must be between 1 and the policy's "
+                f"{policy.prompts} prompts."
             )
         if self.mini_batches > self.batch_prompts:
             raise ValueError(
@@ -210,6 +214,10 @@ class Simulation:
         device: torch.device | str = "cpu",
         trace: bool = False,
     ) -> None:
+        if repeats < 1 or seed < 0:
+            raise ValueError(
+                f"Simulation(repeats={repeats}, seed={seed}) must have at least one repeat and a seed of 0 or more."
+            )
         self.setting, self.repeats, self.traced = setting, repeats, trace
         self.dtype, self.device = dtype, device
         start, self.rollout_draws, self.prompt_draws, self.noise_draws = generators(seed)

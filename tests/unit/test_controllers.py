@@ -123,6 +123,20 @@ def test_options_that_cannot_be_are_refused(options):
         Rejection(**options)
 
 
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (SoftWeights, {"most": 0.5}),
+        (SoftWeights, {"limit": 0.0}),
+        (SolvedBonus, {"most": -1.0}),
+        (SolvedBonus, {"first_scale": 0.0}),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(method, options):
+    with pytest.raises(ValueError, match=rf"^{method.__name__}\("):
+        method(**options)
+
+
 def test_a_batch_without_a_record_is_refused():
     rewards = torch.ones(1, 2)
     with pytest.raises(ValueError, match=r"Rejection\(groups\) must have groups\.record"):

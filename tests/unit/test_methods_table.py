@@ -40,6 +40,8 @@ def test_build_makes_classes_with_their_options_and_returns_functions():
         ("entropy_bonus", "terms", {}, r"^key_options=\{\} must fit entropy_bonus: .*coefficient"),
         ("algorithm1", "filter", {"strength": 2}, r"^key='algorithm1' takes no options; got \{'strength': 2\}"),
         ("ppo", "clip", {"low": 1.5}, r"^PPOClip\(low=1\.5"),
+        ("ppo", "clip", {"high": float("nan")}, r"must hold finite numbers; got high=nan"),
+        ("linear", "schedule", {"start": (0.1, float("inf")), "end": (0, 1)}, r"finite numbers; got start="),
     ],
 )
 def test_build_names_the_key_and_what_is_wrong(name, stage, options, message):

@@ -169,9 +169,14 @@ def test_seeds_prompts_and_refusals():
         ({"prompts_per_step": 7}, "prompts_per_step=7"),
         ({"mini_batches": 7}, "mini_batches=7"),
         ({"problem": bandit(5, 3, 1)}, "same P, V and T"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0"),
+        ({"learning_rate": torch.tensor([0.1, math.nan])}, "finite and above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             replace(given, **wrong)
+    for wrong in ({"repeats": 0, "seed": 0}, {"repeats": 1, "seed": -1}):
+        with pytest.raises(ValueError, match="at least one repeat"):
+            Simulation(given, **wrong)
 
 
 def test_the_reference_bandit():

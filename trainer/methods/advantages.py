@@ -19,7 +19,7 @@ class GRPO:
         eps: added to the standard deviation, in units of the reward.
 
     Raises:
-        ValueError: G = 1.
+        ValueError: G = 1, or a negative eps.
 
     Source: Shao et al. 2024, arXiv 2402.03300; standard deviation with Bessel's correction and eps = 1e-6 as in the
     code released with arXiv 2604.26326.
@@ -29,6 +29,10 @@ class GRPO:
     """
 
     eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if not self.eps >= 0:
+            raise ValueError(f"GRPO(eps={self.eps}) must not be negative. Use 1e-6, or 0 for none.")
 
     def __call__(self, rewards: Float[Tensor, "*R P G"]) -> Float[Tensor, "*R P G"]:
         """Return the advantages."""

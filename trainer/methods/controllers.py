@@ -65,6 +65,8 @@ class _Predictive:
     def __post_init__(self) -> None:
         if self.scale is not None and not self.scale > 0:
             raise ValueError(f"{type(self).__name__}(scale={self.scale}) must be above 0, or None to learn it.")
+        if not self.first_scale > 0:
+            raise ValueError(f"{type(self).__name__}(first_scale={self.first_scale}) must be above 0.")
         if not 0 < self.forgetting <= 1:
             raise ValueError(f"{type(self).__name__}(forgetting={self.forgetting}) must be in (0, 1].")
 
@@ -160,6 +162,11 @@ class SoftWeights(_Predictive):
     most: float = 2.0
     limit: float = 50.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.most >= 1 and self.limit > 0):
+            raise ValueError(f"SoftWeights(most={self.most}, limit={self.limit}) must have most >= 1 and limit > 0.")
+
     def decide(self, state: State, groups: Groups) -> Filtered:
         """Return weights between 0 and `most`."""
         prediction = predict(groups, "SoftWeights")
@@ -203,6 +210,11 @@ class SolvedBonus(_Predictive):
     """
 
     most: float = 50.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.most > 0:
+            raise ValueError(f"SolvedBonus(most={self.most}) must be above 0: it only ever raises entropy.")
 
     @property
     def needs(self) -> frozenset[str]:

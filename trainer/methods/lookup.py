@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,6 +31,10 @@ def instantiate(key: str, name: str, method: Any, options: Mapping[str, Any]) ->
         raise ValueError(
             f"{key}_options={given} must be of {name}'s {known}; got {unknown[0]!r}. {nearest(unknown[0], known)}"
         )
+    for option, value in given.items():
+        parts = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
+            raise ValueError(f"{key}_options={given} must hold finite numbers; got {option}={value}.")
     try:
         return method(**given)
     except TypeError as error:
