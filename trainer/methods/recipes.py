@@ -1,8 +1,9 @@
 """The field's methods as published: which stages, and their authors' hyper-parameters.
 
 A recipe states differences from `assembly.DEFAULTS`; `--config NAME` puts one on top of any preset, and the simulations
-run the same ones. Learning rates, batch sizes and schedules are the run's own, not part of a recipe. Where a row of
-`entrocraft methods` says "ours", so does the recipe that uses it: its numbers say nothing about the authors' method.
+run the same ones. Learning rates, batch sizes, schedules and the KL penalty of a paper's runs are the run's own, not
+part of a recipe, unless the method is defined with them. Where a row of `entrocraft methods` says "ours", so does the
+recipe that uses it: its numbers say nothing about the authors' method.
 """
 
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ RECIPES: dict[str, Recipe] = {
     "reinforce": Recipe(_with(advantage="reinforce", **UNCLIPPED), "Williams 1992"),
     "raft": Recipe(_with(advantage="raft", denominator="zero", **UNCLIPPED), "arXiv 2504.11343"),
     "raft_plus_plus": Recipe(_with(advantage="raft", denominator="zero"), "arXiv 2504.11343"),
-    "reinforce_rej": Recipe(_with(advantage="reinforce_rej", filter="dapo_groups"), "arXiv 2504.11343", "signed"),
+    "reinforce_rej": Recipe(_with(advantage="reinforce_rej"), "arXiv 2504.11343", "signed"),
     "psr": Recipe(_with(advantage="psr", filter="nonzero"), "arXiv 2506.01347"),
     "nsr": Recipe(_with(advantage="nsr", filter="nonzero"), "arXiv 2506.01347"),
     "w_reinforce": Recipe(_with(advantage="w_reinforce"), "arXiv 2506.01347"),
