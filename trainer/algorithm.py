@@ -17,11 +17,11 @@ def build_algorithm(config: TrainConfig) -> Algorithm:
     """
     chosen = config.algorithm
     settings = asdict(chosen)
-    for name in ("kl", "entropy_bonus", "mini_batches", "epochs"):
+    for name in ("kl", "kl_estimator", "entropy_bonus", "mini_batches", "epochs"):
         del settings[name]
     terms = dict(settings["terms"])
     if chosen.kl:
-        terms["kl"] = {"coefficient": chosen.kl}
+        terms["kl"] = {"coefficient": chosen.kl, "estimator": chosen.kl_estimator}
     if chosen.entropy_bonus:
         terms["entropy_bonus"] = {"coefficient": chosen.entropy_bonus}
     algorithm = assemble(

@@ -44,7 +44,7 @@ class RunDirectory:
     def __init__(self, config: TrainConfig) -> None:
         self.path = config.output
         self.config = config
-        if config.wandb:
+        if config.log.wandb:
             import_wandb()
         occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
         is_run = all((self.path / name).exists() for name in MARKS)
@@ -59,7 +59,7 @@ class RunDirectory:
             (self.path / "config.yaml").write_text(as_yaml(replace(config, overwrite=False)))
             write_json(self.path / "environment.json", environment(config))
         self.board = SummaryWriter(str(self.path / "tensorboard"))
-        self.wandb = start_wandb(config) if config.wandb else None
+        self.wandb = start_wandb(config) if config.log.wandb else None
 
     def clear(self, is_run: bool) -> None:
         """Remove an earlier run if that was asked for."""
@@ -147,7 +147,9 @@ def import_wandb() -> Any:
     try:
         import wandb
     except ImportError as error:
-        raise ImportError("wandb needs the package wandb. Install entrocraft[wandb], or leave wandb empty.") from error
+        raise ImportError(
+            "log.wandb needs the package wandb. Install entrocraft[wandb], or leave log.wandb empty."
+        ) from error
     return wandb
 
 
@@ -158,7 +160,7 @@ def start_wandb(config: TrainConfig) -> Any:
         ImportError: without the extra `wandb`.
     """
     return import_wandb().init(
-        project=config.wandb, name=config.output.name, dir=config.output, config=plain(asdict(config))
+        project=config.log.wandb, name=config.output.name, dir=config.output, config=plain(asdict(config))
     )
 
 

@@ -110,7 +110,7 @@ CASES = {
     "option out of range": (["--algorithm.clip_options={low: 2.0}"], ["PPOClip", "low=2.0"]),
     "options for a function": (["--algorithm.filter_options={a: 1}"], ["algorithm.filter", "no options"]),
     "temperature of zero": (["--rollout.temperature=0"], ["temperature > 0", "0"]),
-    "unknown evaluation setting": (["--evaluation.settings=[greedy]"], ["evaluation.settings", "greedy", "paper"]),
+    "unknown evaluation setting": (["--evaluation.settings=[gredy]"], ["evaluation.settings", "gredy", "paper"]),
     "no evaluation samples": (["--evaluation.samples=0"], ["evaluation.samples"]),
     "checkpoints to keep below zero": (["--checkpoint.keep=-1"], ["checkpoint.keep", "-1"]),
     "checkpoints below zero": (["--checkpoint.every=-1"], ["checkpoint.every", "-1"]),
