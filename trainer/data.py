@@ -1,8 +1,9 @@
 """Prompts: which rows a step trains on and which are held out, each a pure function of (seed, step)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,8 +29,12 @@ class PromptSource(Protocol):
     def train_rows(self, step: int, count: int) -> list[Row]:
         """Return the rows of a step."""
 
-    def held_out_rows(self, count: int) -> list[Row]:
-        """Return rows for evaluation, empty where there are none."""
+    @property
+    def held_out_sets(self) -> tuple[str, ...]:
+        """The names of the sets of prompts for evaluation, in the order of the configuration."""
+
+    def held_out_rows(self, name: str, count: int) -> list[Row]:
+        """Return up to `count` rows of a held-out set, the same ones at every call."""
 
     def rows_to_check(self) -> list[Row]:
         """Return every row that is known beforehand, so that a bad one stops a run before it starts."""
@@ -59,12 +64,17 @@ class TaskPrompts:
         generator = python_stream(self.seed, "prompts", step)
         return [self.task.row("train", generator=generator) for _ in range(count)]
 
-    def held_out_rows(self, count: int) -> list[Row]:
-        """Return `count` different held-out prompts, fewer if the task has no more."""
-        generator = python_stream(self.held_out_seed, "held out", self.split)
+    @property
+    def held_out_sets(self) -> tuple[str, ...]:
+        """The split for evaluation."""
+        return (self.split,)
+
+    def held_out_rows(self, name: str, count: int) -> list[Row]:
+        """Return `count` different prompts of the split `name`, fewer if the task has no more."""
+        generator = python_stream(self.held_out_seed, "held out", name)
         rows: dict[str, Row] = {}
         for _ in range(DRAWS * count):
-            row = self.task.row(self.split, generator=generator)
+            row = self.task.row(name, generator=generator)
             rows.setdefault(row["prompt"], row)
             if len(rows) == count:
                 break
@@ -72,7 +82,7 @@ class TaskPrompts:
 
     def rows_to_check(self) -> list[Row]:
         """Return one row of each kind: a task's prompts are alike."""
-        return [*self.train_rows(0, 1), *self.held_out_rows(1)]
+        return [*self.train_rows(0, 1), *self.held_out_rows(self.split, 1)]
 
     def solution(self, row: Row, completion: str) -> str | None:
         """Return the task's canonical form of a right answer."""
@@ -85,13 +95,18 @@ class FilePrompts:
 
     Args:
         rows: training rows.
-        held_out: evaluation rows.
+        held_out: evaluation rows of each set, by its name.
         seed: the run's root seed.
     """
 
     rows: Sequence[Row]
-    held_out: Sequence[Row]
+    held_out: Mapping[str, Sequence[Row]]
     seed: int
+
+    @property
+    def held_out_sets(self) -> tuple[str, ...]:
+        """The names of the held-out sets."""
+        return tuple(self.held_out)
 
     def train_rows(self, step: int, count: int) -> list[Row]:
         """Return the step's rows: consecutive places in an endless sequence of shuffled passes."""
@@ -104,13 +119,13 @@ class FilePrompts:
         """Return the order of the rows in a pass."""
         return numpy_stream(self.seed, "prompts", turn).permutation(len(self.rows))
 
-    def held_out_rows(self, count: int) -> list[Row]:
-        """Return the first `count` held-out rows."""
-        return list(self.held_out[:count])
+    def held_out_rows(self, name: str, count: int) -> list[Row]:
+        """Return the first `count` rows of a held-out set."""
+        return list(self.held_out[name][:count])
 
     def rows_to_check(self) -> list[Row]:
         """Return all rows."""
-        return [*self.rows, *self.held_out]
+        return [*self.rows, *chain.from_iterable(self.held_out.values())]
 
     def solution(self, row: Row, completion: str) -> str | None:
         """Return None: a file does not say which texts mean the same."""
@@ -189,9 +204,20 @@ def build_prompts(config: TrainConfig) -> PromptSource:
     """Return the prompt source that the configuration names."""
     data = config.data
     if data.prompts is not None:
-        held_out = read_rows(data.held_out, data.prompt_column) if data.held_out else []
+        held_out = {name: read_rows(source, data.prompt_column) for name, source in named_sets(data.held_out).items()}
         return FilePrompts(read_rows(data.prompts, data.prompt_column), held_out, config.seed)
     return TaskPrompts(build_task(data.task), config.seed, config.evaluation.split, config.evaluation.seed)
+
+
+def named_sets(held_out: str | dict[str, str] | None) -> dict[str, str]:
+    """Return the source of each held-out set by its name; a single source is the set `held_out`.
+
+    >>> named_sets("test.jsonl")
+    {'held_out': 'test.jsonl'}
+    """
+    if isinstance(held_out, str):
+        return {"held_out": held_out}
+    return held_out or {}
 
 
 def build_task(name: str) -> Any:

@@ -115,7 +115,7 @@ def evaluate(
     """
     if setting not in SETTINGS:
         raise ValueError(f"evaluation.settings must be of {sorted(SETTINGS)}; got {setting!r}.")
-    rows = prompts.held_out_rows(count)
+    rows = [row for name in prompts.held_out_sets[:1] for row in prompts.held_out_rows(name, count)]
     if not rows:
         return None
     ids = encode_prompts(policy, rows, max_new_tokens)

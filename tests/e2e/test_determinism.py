@@ -41,9 +41,9 @@ def test_another_seed_gives_another_run(tiny, learning):
 
 def test_the_held_out_prompts_do_not_depend_on_the_runs_seed():
     """Runs are compared on the same prompts: the evaluation has a seed of its own."""
-    first, other = (build_prompts(load_config("--seed", seed)).held_out_rows(4) for seed in "01")
+    first, other = (build_prompts(load_config("--seed", seed)).held_out_rows("test", 4) for seed in "01")
     assert first == other
-    assert first != build_prompts(load_config("--evaluation.seed", "1")).held_out_rows(4)
+    assert first != build_prompts(load_config("--evaluation.seed", "1")).held_out_rows("test", 4)
 
 
 @pytest.mark.parametrize("changed", [{"theory.enabled": "false"}, {"theory.second_order": "true"}])

@@ -8,7 +8,7 @@ from trainer.data import FilePrompts, TaskPrompts, encode_prompts, read_rows
 from trainer.tasks.countdown import Countdown, split_of
 
 ROWS = [{"prompt": f"p{index}", "answer": index} for index in range(7)]
-SOURCE = FilePrompts(ROWS, ROWS[:2], seed=3)
+SOURCE = FilePrompts(ROWS, {"near": ROWS[:2], "far": ROWS[2:3]}, seed=3)
 
 
 def taken(source, steps, count):
@@ -29,23 +29,27 @@ def test_each_pass_over_a_file_is_a_permutation(count):
 def test_file_prompts_are_a_function_of_seed_and_step():
     in_order = taken(SOURCE, range(6), 4)
     assert taken(SOURCE, [5, 0, 3], 4) == [in_order[5], in_order[0], in_order[3]]
-    assert taken(FilePrompts(ROWS, [], seed=3), range(6), 4) == in_order
-    assert taken(FilePrompts(ROWS, [], seed=4), range(6), 4) != in_order
+    assert taken(FilePrompts(ROWS, {}, seed=3), range(6), 4) == in_order
+    assert taken(FilePrompts(ROWS, {}, seed=4), range(6), 4) != in_order
 
 
 def test_file_prompts_hold_out_the_first_rows_as_they_are():
-    assert SOURCE.held_out_rows(1) == ROWS[:1]
-    assert SOURCE.held_out_rows(5) == ROWS[:2]
-    assert FilePrompts(ROWS, [], seed=3).held_out_rows(5) == []
+    assert SOURCE.held_out_sets == ("near", "far")
+    assert SOURCE.held_out_rows("near", 1) == ROWS[:1]
+    assert SOURCE.held_out_rows("near", 5) == ROWS[:2]
+    assert SOURCE.held_out_rows("far", 5) == ROWS[2:3]
+    assert SOURCE.rows_to_check() == [*ROWS, *ROWS[:3]]
+    assert FilePrompts(ROWS, {}, seed=3).held_out_sets == ()
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_task_prompts_are_of_their_split_and_different(split):
     source = TaskPrompts(Countdown(), seed=0, split=split, held_out_seed=1)
-    held_out = source.held_out_rows(60)
+    assert source.held_out_sets == (split,)
+    held_out = source.held_out_rows(split, 60)
     assert len({row["prompt"] for row in held_out}) == 60
     assert {split_of(row["numbers"], row["target"]) for row in held_out} == {split}
-    assert source.held_out_rows(20) == held_out[:20]
+    assert source.held_out_rows(split, 20) == held_out[:20]
     train = [source.train_rows(step, 30) for step in (0, 1, 0)]
     assert {split_of(row["numbers"], row["target"]) for row in train[0] + train[1]} == {"train"}
     assert train[0] == train[2] != train[1]
@@ -53,7 +57,7 @@ def test_task_prompts_are_of_their_split_and_different(split):
 
 def test_held_out_prompts_are_shared_by_runs_of_other_seeds():
     one, other = (TaskPrompts(Countdown(), seed=seed, split="test", held_out_seed=1) for seed in (0, 5))
-    assert one.held_out_rows(10) == other.held_out_rows(10)
+    assert one.held_out_rows("test", 10) == other.held_out_rows("test", 10)
     assert one.train_rows(0, 10) != other.train_rows(0, 10)
 
 
@@ -70,8 +74,8 @@ class FourPrompts:
 
 def test_a_task_that_has_no_more_prompts_gives_fewer():
     source = TaskPrompts(FourPrompts(), seed=0, split="test", held_out_seed=1)
-    assert len(source.held_out_rows(3)) == 3
-    assert sorted(row["prompt"] for row in source.held_out_rows(9)) == ["p0", "p1", "p2", "p3"]
+    assert len(source.held_out_rows("test", 3)) == 3
+    assert sorted(row["prompt"] for row in source.held_out_rows("test", 9)) == ["p0", "p1", "p2", "p3"]
 
 
 def write(tmp_path, text):

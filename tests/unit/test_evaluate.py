@@ -82,7 +82,7 @@ def test_judge_counts_no_distinct_answer_that_the_reward_calls_wrong():
 
 
 def test_judge_of_prompts_from_a_file_goes_by_reward_and_text():
-    source = FilePrompts([], [], seed=0)
+    source = FilePrompts([], {}, seed=0)
     texts = ["a ", " a", "b", "c", "c"]
     assert judge(source, {}, texts, [1.0, 0.5, 1.0, 0.0, -1.0]) == (3, 2)
 
@@ -111,7 +111,7 @@ def test_evaluation_does_not_depend_on_how_many_rows_are_sampled_at_once(shipped
 
 def test_evaluation_is_what_its_completions_say(shipped64):
     result = evaluate_shipped(shipped64)
-    rows = PROMPTS.held_out_rows(10)
+    rows = PROMPTS.held_out_rows("test", 10)
     generator = TokenUniforms(stream_seed(0, "eval", "t1"))
     rollouts = sample(shipped64, shipped64.encode([row["prompt"] for row in rows]), 8, 13, generator=generator)
     texts = shipped64.decode(rollouts.completions())
@@ -135,6 +135,6 @@ def test_evaluation_is_what_its_completions_say(shipped64):
 def test_evaluation_refuses_unknown_settings_and_says_none_without_prompts(shipped):
     with pytest.raises(ValueError, match=r"\['paper', 't1'\]; got 'greedy'"):
         evaluate_shipped(shipped, "greedy")
-    nothing = FilePrompts([{"prompt": "1 :"}], [], seed=0)
+    nothing = FilePrompts([{"prompt": "1 :"}], {}, seed=0)
     options = {"count": 5, "samples": 2, "max_new_tokens": 5, "setting": "t1", "seed": 0}
     assert evaluate(shipped, nothing, Countdown().reward, **options) is None
