@@ -113,17 +113,23 @@ def sign_rule_step(advantages: Tensor, measured: float) -> int | None:
 def rollout_rows(
     rows: Sequence[Mapping[str, Any]], texts: Sequence[str], rewards: Tensor, filtered: Filtered, count: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the first `count` rollouts of a step as they are written to `rollouts/`."""
-    group_size = rewards.shape[1]
-    advantages = per_rollout(filtered.advantages, rewards).flatten()
-    for index in range(min(count, len(texts))):
-        yield {
-            "prompt": rows[index // group_size]["prompt"],
-            "completion": texts[index],
-            "reward": float(rewards.flatten()[index]),
-            "advantage": float(advantages[index]),
-            "weight": float(filtered.weights.flatten()[index]),
-        }
+    """Yield rollouts of a step as they are written to `rollouts/`: about `count` of them, in whole groups.
+
+    The groups are spread evenly over the step's prompts: `count` over the group size of them, at least one.
+    """
+    prompts, group_size = rewards.shape
+    advantages = per_rollout(filtered.advantages, rewards)
+    groups = min(prompts, max(1, count // group_size)) if count else 0
+    for group in (place * prompts // groups for place in range(groups)):
+        for member in range(group_size):
+            yield {
+                "group": group,
+                "prompt": rows[group]["prompt"],
+                "completion": texts[group * group_size + member],
+                "reward": float(rewards[group, member]),
+                "advantage": float(advantages[group, member]),
+                "weight": float(filtered.weights[group, member]),
+            }
 
 
 def describe(row: Mapping[str, Any]) -> str:

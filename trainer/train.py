@@ -35,6 +35,7 @@ from trainer.sampling import Sampling, sample
 from trainer.step import Updater
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
 from trainer.summary import summarise
+from trainer.text import printable, text_summary
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ class Run:
             progress.set_postfix_str(describe(self.step(step)))
             done = step + 1
             last = done == config.steps
+            if config.log.text_every and done % config.log.text_every == 0:
+                progress.write(printable(text_summary(self.directory.rows(), config.steps)))
             if config.evaluation.every and done % config.evaluation.every == 0 and not last:
                 self.evaluate()
             if last or interrupt.asked or (config.checkpoint.every and done % config.checkpoint.every == 0):

@@ -179,3 +179,10 @@ def test_python_gets_the_path_and_the_summary(tmp_path):
     assert result.path == tmp_path / "run"
     assert result.summary == json.loads((tmp_path / "run" / "summary.json").read_text())
     assert result.summary["evaluations"] == {}
+
+
+def test_a_summary_is_printed_every_so_many_steps(tiny):
+    printed = tiny({"log.text_every": "2"}).printed
+    assert printed.startswith("step 2 of 3, ")
+    assert "step 3 of 3" not in printed
+    assert "nats/token, " in printed

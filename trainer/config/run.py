@@ -58,7 +58,7 @@ class CheckpointConfig:
         every: steps between checkpoints; 0 for the end alone. An interrupted run saves one as it stops.
         keep: how many of the latest to keep; 0 keeps all.
         rollouts_every: steps between samples of rollouts written to `rollouts/`; 0 for none.
-        rollouts: how many rollouts a sample holds.
+        rollouts: about how many rollouts a sample holds: whole groups of different prompts, at least one. 0 for none.
     """
 
     every: int = 50
