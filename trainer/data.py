@@ -11,7 +11,6 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.methods.lookup import import_object, instantiate, nearest
-from trainer.methods.stages import RewardFunction
 from trainer.model import Policy
 from trainer.streams import numpy_stream, python_stream
 from trainer.tasks import TASKS
@@ -234,20 +233,6 @@ def build_task(name: str) -> Any:
             f"{nearest(name, TASKS)}"
         )
     return instantiate("data.task", name, TASKS[name], {})
-
-
-def build_reward(config: TrainConfig) -> RewardFunction:
-    """Return the reward function: the user's, or the task's verifier."""
-    if config.reward.function is not None:
-        reward = import_object("reward.function", config.reward.function)
-        if not callable(reward):
-            raise ValueError(f"reward.function={config.reward.function!r} must be callable; got {reward!r}.")
-        return reward
-    if config.data.prompts is not None:
-        raise ValueError(
-            "reward.function must name a reward when prompts come from a file; got null. Set it to module:function."
-        )
-    return build_task(config.data.task).reward
 
 
 def max_new_tokens(config: TrainConfig) -> int:

@@ -1,6 +1,7 @@
 """Held-out evaluation: mean@k, unbiased pass@k and distinct right answers, with bootstrap intervals over prompts."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import comb
 from typing import Any
@@ -9,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from trainer.config import EVALUATION_SETTINGS, TrainConfig
-from trainer.data import PromptSource, Row, build_prompts, build_reward, encode_prompts, max_new_tokens
+from trainer.data import PromptSource, Row, build_prompts, encode_prompts, max_new_tokens
 from trainer.methods.stages import RewardFunction
 from trainer.model import Policy, load_policy, set_threads
-from trainer.rewards import score
+from trainer.rewards import Rewards, build_reward, check_rewards, judged
 from trainer.sampling import Sampling, sample
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
 
@@ -86,7 +87,7 @@ def bootstrap(values: Sequence[float], *, generator: np.random.Generator) -> Est
 def evaluate(
     policy: Policy,
     prompts: PromptSource,
-    reward: RewardFunction,
+    reward: RewardFunction | Rewards,
     *,
     count: int,
     samples: int,
@@ -101,7 +102,7 @@ def evaluate(
     Args:
         policy: the policy.
         prompts: where the held-out prompts come from.
-        reward: a completion is right when its reward is above 0.
+        reward: a completion is right when its reward, or the first of several, is above 0; None is not.
         count: held-out prompts.
         samples: completions a prompt.
         max_new_tokens: after which a completion is cut.
@@ -134,7 +135,7 @@ def evaluate(
             prompt_index=part,
         )
         texts = policy.decode(rollouts.completions())
-        rewards = score(reward, [rows[index] for index in part], texts, rollouts.completions())
+        rewards = judged(reward, [rows[index] for index in part], texts, rollouts.completions())
         for index, row_rewards, start in zip(part, rewards.tolist(), range(0, len(texts), samples), strict=True):
             right, found = judge(prompts, rows[index], texts[start : start + samples], row_rewards)
             correct.append(right)
@@ -161,7 +162,7 @@ def evaluate(
 
 
 def evaluate_settings(
-    policy: Policy, prompts: PromptSource, reward: RewardFunction, config: TrainConfig
+    policy: Policy, prompts: PromptSource, reward: RewardFunction | Rewards, config: TrainConfig
 ) -> list[Evaluation]:
     """Return the evaluation of a policy in every setting of `config.evaluation`, with a progress bar for each."""
     chosen, results = config.evaluation, []
@@ -194,7 +195,10 @@ def evaluate_checkpoint(config: TrainConfig) -> list[Evaluation]:
     model = config.model
     policy = load_policy(model.path, dtype=model.dtype, device=model.device, attention=model.attention)
     set_threads(model.threads, policy)
-    results = evaluate_settings(policy, build_prompts(config), build_reward(config), config)
+    prompts = build_prompts(config)
+    with closing(build_reward(config)) as reward:
+        check_rewards(reward, prompts)
+        results = evaluate_settings(policy, prompts, reward, config)
     if not results:
         raise ValueError("evaluate_checkpoint(config) must have held-out prompts; got none. Set data.held_out.")
     return results

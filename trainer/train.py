@@ -8,7 +8,7 @@ import copy
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from trainer.algorithm import band_at, build_algorithm, build_schedule
 from trainer.checkpoint import RunState, checkpoints, load_state, save_checkpoint
 from trainer.config import TrainConfig
-from trainer.data import PromptSource, Row, build_prompts, build_reward, encode_prompts, max_new_tokens
+from trainer.data import PromptSource, Row, build_prompts, encode_prompts, max_new_tokens
 from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.interrupt import Interrupt
 from trainer.methods.pipeline import Algorithm, numbers
@@ -28,7 +28,7 @@ from trainer.metrics import describe, rollout_rows, step_row
 from trainer.model import Policy, load_policy, set_threads, with_lora
 from trainer.optimizer import build_optimizer, set_learning_rate
 from trainer.probe import Change, Probe, TabularTerms, tabular_terms
-from trainer.rewards import score, signed
+from trainer.rewards import Rewards, Scores, build_reward, check_rewards, score, signed
 from trainer.rollout import Rollouts
 from trainer.run_directory import RunDirectory
 from trainer.sampling import Sampling, sample
@@ -53,7 +53,7 @@ class Batch:
     rows: list[Row]
     texts: list[str]
     rollouts: Rollouts
-    rewards: torch.Tensor
+    scores: Scores
     groups: Groups
     filtered: Filtered
 
@@ -74,7 +74,8 @@ def train(config: TrainConfig, reward: RewardFunction | None = None) -> Result:
     threads = torch.get_num_threads()
     try:
         run = Run(config, reward)
-        with closing(run.directory):
+        # What the caller made is the caller's to close.
+        with closing(run.directory), closing(run.rewards) if reward is None else nullcontext():
             with Interrupt() as interrupt:
                 run.loop(interrupt)
             return run.finish()
@@ -91,7 +92,8 @@ class Run:
         self.algorithm: Algorithm = build_algorithm(config)
         self.schedule: Schedule = build_schedule(config)
         self.prompts: PromptSource = build_prompts(config)
-        self.reward: RewardFunction = reward or build_reward(config)
+        self.rewards: Rewards = build_reward(config) if reward is None else Rewards.of(reward)
+        check_rewards(self.rewards, self.prompts)
         self.new_tokens = max_new_tokens(config)
         self.sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
         self.policy = self.load_policy()
@@ -174,7 +176,7 @@ class Run:
         row = step_row(
             state=self.state,
             rollouts=batch.rollouts,
-            raw_rewards=batch.rewards,
+            raw_rewards=batch.scores.total,
             groups=batch.groups,
             filtered=batch.filtered,
             update=update,
@@ -185,12 +187,12 @@ class Run:
             times=times,
         )
         self.state, info = self.advance(batch, row, change, tabular)
-        row["info"] = numbers({**batch.filtered.info, **info})
+        row["info"] = numbers({**batch.scores.info, **batch.filtered.info, **info})
         self.directory.log(row)
         if self.config.checkpoint.rollouts_every and step % self.config.checkpoint.rollouts_every == 0:
             count = self.config.checkpoint.rollouts
             self.directory.log_rollouts(
-                step, rollout_rows(batch.rows, batch.texts, batch.rewards, batch.filtered, count)
+                step, rollout_rows(batch.rows, batch.texts, batch.scores.total, batch.filtered, count)
             )
         return row
 
@@ -209,15 +211,15 @@ class Run:
             temperatures=self.algorithm.temperatures,
         )
         texts = self.policy.decode(rollouts.completions())
-        raw = score(self.reward, rows, texts, rollouts.completions())
-        rewards = signed(raw) if config.reward.convention == "signed" else raw
+        scores = score(self.rewards, rows, texts, rollouts.completions())
+        rewards = signed(scores.total) if config.reward.convention == "signed" else scores.total
         entropy = rollouts.mean(rollouts.entropy)
         if self.state.unit is None:
             self.state = replace(self.state, unit=entropy if config.band.unit == "relative" else 1.0)
         groups, filtered = self.algorithm.decide(
             self.state.methods, rewards, torch.tensor(entropy), self.band(step), step, rollouts.record.to("cpu")
         )
-        return Batch(rows, texts, rollouts, raw, groups, filtered.checked(groups))
+        return Batch(rows, texts, rollouts, scores, groups, filtered.checked(groups))
 
     def band(self, step: int) -> Band:
         """Return the band of a step, in nats."""
@@ -269,7 +271,7 @@ class Run:
 
     def evaluate(self) -> list[Evaluation]:
         """Evaluate the policy as it is, in every setting, and log the results."""
-        results = evaluate_settings(self.policy, self.prompts, self.reward, self.config)
+        results = evaluate_settings(self.policy, self.prompts, self.rewards, self.config)
         for result in results:
             self.directory.log_evaluation(self.state.step, result)
         return results

@@ -23,6 +23,7 @@ FILES = {
     "a_list.jsonl": '["1 2 3 4 7 :"]\n',
     "void.jsonl": '{"prompt": ""}\n',
     "unknown_word.jsonl": '{"prompt": "what is 3 + 4 ?"}\n',
+    "no_number.jsonl": "\n".join(map(json.dumps, [*ROWS, {**ROWS[0], "answer": "none"}])),
     # The long ones come last in the file, and in the first batch under no seed that a test uses.
     "long.jsonl": "\n".join(map(json.dumps, [*ROWS * 20, {"prompt": "1 " * 60 + ":"}])),
     "unknown_later.jsonl": "\n".join(map(json.dumps, [*ROWS * 20, {"prompt": "1 2 3 4 hm :"}])),
@@ -32,7 +33,8 @@ FILES = {
     "no_mapping.yaml": "- steps\n",
     "not_yaml.yaml": "steps: [3\n",
     "rewards.py": "def ok(prompts, completions, completion_ids, **columns):\n    return [1.0] * len(completions)\n"
-    "not_callable = 3\n",
+    "not_callable = 3\n"
+    "def narrow(prompts, completions, completion_ids):\n    return [1.0] * len(completions)\n",
     "needs_missing.py": "import no_such_package\n",
     "no_model/README.md": "no model here",
     "no_tokenizer/config.json": "{}",
@@ -93,13 +95,63 @@ CASES = {
         ["context 64", "got 61"],
     ),
     "prompts without a length": (["--data.prompts=good.jsonl", *FILE[1:]], ["rollout.max_new_tokens", "0"]),
-    "prompts without a reward": (["--data.prompts=good.jsonl", *FILE[:1]], ["reward.function", "module:function"]),
+    "prompts without a reward": (
+        ["--data.prompts=good.jsonl", *FILE[:1]],
+        ["reward.function", "gsm8k", "module:function"],
+    ),
     "unknown task": (["--data.task=chess"], ["data.task", "chess", "countdown"]),
     "no reward module": (["--reward.function=norewards:ok"], ["norewards", "reward.function", "PYTHONPATH"]),
     "no reward in the module": (["--reward.function=rewards:no"], ["rewards:no", "module:name"]),
     "reward without a colon": (["--reward.function=rewards"], ["'rewards'", "module:name"]),
     "reward module that fails": (["--reward.function=needs_missing:ok"], ["needs_missing", "no_such_package"]),
     "reward that cannot be called": (["--reward.function=rewards:not_callable"], ["reward.function", "callable"]),
+    "unknown reward": (["--reward.function=gsm8"], ["reward.function", "'gsm8k'?", "boxed_math", "module:name"]),
+    "unknown reward among several": (["--reward.function={countdown: 1, fromat: 0.2}"], ["'fromat'", "'format'?"]),
+    "no rewards": (["--reward.function={}"], ["reward.function={}", "at least one"]),
+    "reward weight that is no number": (["--reward.function={countdown: much}"], ["reward.function", "much"]),
+    "reward weight without end": (["--reward.function={countdown: .inf}"], ["{countdown: inf}", "finite"]),
+    "punishment as the judge": (
+        ["--reward.function={overlong: 1, countdown: 1}", "--reward.options={overlong: {limit: 9}}"],
+        ["name first", "overlong", "Put another before it"],
+    ),
+    "unknown reward option": (
+        ["--reward.function=format", "--reward.options={format: {patern: x}}"],
+        ["reward.options.format", "'patern'", "'pattern'?"],
+    ),
+    "reward option left out": (["--reward.function={countdown: 1, overlong: 1}"], ["reward.options.overlong", "limit"]),
+    "reward option out of range": (
+        ["--reward.function={countdown: 1, overlong: 1}", "--reward.options={overlong: {limit: 0}}"],
+        ["overlong(limit=0", "reward.options.overlong"],
+    ),
+    "reward option that is no pattern": (
+        ["--reward.function=format", "--reward.options={format: {pattern: '('}}"],
+        ["pattern='('", "regular expression"],
+    ),
+    "options of a reward without any": (
+        ["--reward.function=countdown", "--reward.options={countdown: {a: 1}}"],
+        ["'countdown'", "no options", "reward.options.countdown"],
+    ),
+    "options of a reward not in use": (
+        ["--reward.function=format", "--reward.options={overlong: {limit: 9}}"],
+        ["reward.options", "'overlong'", "['format']"],
+    ),
+    "deadline of zero": (["--reward.timeout_s=0"], ["reward.timeout_s=0", "above 0"]),
+    "column that a reward needs": (
+        ["--data.prompts=good.jsonl", *FILE[:1], "--reward.function={exact_match: 1, countdown: 1}"],
+        ["countdown", "'numbers'", "['answer']", "data.columns"],
+    ),
+    "held-out column that the judge needs": (
+        ["--data.prompts=good.jsonl", "--data.held_out=void.jsonl", *FILE[:1], "--reward.function=exact_match"],
+        ["exact_match", "'answer'", "have []"],
+    ),
+    "column that a reward does not take": (
+        ["--data.prompts=good.jsonl", *FILE[:1], "--reward.function=rewards:narrow"],
+        ["rewards:narrow", "'answer'", "**columns"],
+    ),
+    "answer without a number": (
+        ["--data.prompts=no_number.jsonl", *FILE[:1], "--reward.function=gsm8k"],
+        ["gsm8k(answer='none')", "number", "data.columns"],
+    ),
     "group of one": (["--rollout.group_size=1"], ["at least 2", "group_size", "reinforce"]),
     "band upside down": (["--band.start=[0.9,0.2]"], ["band.start", "0.9", "0.2", "low <= high"]),
     "band end upside down": (["--band.end=[0.9,0.2]"], ["band.end", "low <= high"]),

@@ -53,7 +53,7 @@ def rewards(tmp_path, monkeypatch):
     [
         ("nan", ["finite", "nan", "completion 15"]),
         ("infinite", ["finite", "-inf", "completion 0"]),
-        ("nothing", ["finite", "None", "completion 0"]),
+        ("nothing", ["None", "completion 0", "take the row out"]),
         ("text", ["finite", "right", "completion 0"]),
         ("huge", ["finite", "completion 0"]),
         ("short", ["one reward a completion (16)", "got 15", "same length"]),

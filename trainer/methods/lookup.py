@@ -14,31 +14,38 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]!r}? " if close else ""
 
 
-def instantiate(key: str, name: str, method: Any, options: Mapping[str, Any]) -> Any:
+def instantiate(key: str, name: str, method: Any, options: Mapping[str, Any], options_key: str | None = None) -> Any:
     """Return a function as it is, and a class built with its options.
+
+    Args:
+        key: the config key that the name came from, for messages.
+        name: what the configuration calls the method.
+        method: the function or class.
+        options: hyper-parameters for the class.
+        options_key: the config key of the options, for messages; by default `key` and `_options`.
 
     Raises:
         ValueError: an unknown or absent option, or options for what has no hyper-parameters.
     """
-    given = dict(options)
+    given, options_key = dict(options), options_key or f"{key}_options"
     if not isinstance(method, type):
         if given:
-            raise ValueError(f"{key}={name!r} takes no options; got {given}. Leave {key}_options empty.")
+            raise ValueError(f"{key}={name!r} takes no options; got {given}. Leave {options_key} empty.")
         return method
     known = list(inspect.signature(method).parameters)
     unknown = [option for option in given if option not in known]
     if unknown:
         raise ValueError(
-            f"{key}_options={given} must be of {name}'s {known}; got {unknown[0]!r}. {nearest(unknown[0], known)}"
+            f"{options_key}={given} must be of {name}'s {known}; got {unknown[0]!r}. {nearest(unknown[0], known)}"
         )
     for option, value in given.items():
         parts = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
-            raise ValueError(f"{key}_options={given} must hold finite numbers; got {option}={value}.")
+            raise ValueError(f"{options_key}={given} must hold finite numbers; got {option}={value}.")
     try:
         return method(**given)
     except TypeError as error:
-        raise ValueError(f"{key}_options={given} must fit {name}: {error}.") from error
+        raise ValueError(f"{options_key}={given} must fit {name}: {error}.") from error
 
 
 def import_object(key: str, name: str) -> Any:

@@ -27,7 +27,7 @@ tensor([[1., 1., 1., 0., 1.]])
 and then `entrocraft train --algorithm.filter mine:extremes`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -95,11 +95,14 @@ NEEDS = {
 
 @runtime_checkable
 class RewardFunction(Protocol):
-    """Scores completions; extra columns of the data set arrive as lists of the same length (TRL's signature)."""
+    """Scores completions; extra columns of the data set arrive as lists of the same length (TRL's signature).
+
+    None says that the reward does not apply to a completion.
+    """
 
     def __call__(
         self, prompts: list[str], completions: list[str], completion_ids: list[list[int]], **columns: Any
-    ) -> list[float]: ...
+    ) -> Sequence[float | None]: ...
 
 
 @runtime_checkable
