@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: quickstart test lint clean
 
 quickstart: $(INSTALLED)
-	$(PY) -m entrocraft quickstart --overwrite true
+	$(PY) -m entrocraft quickstart --overwrite
 
 test: $(INSTALLED) lint
 	$(PY) -m pytest --numprocesses auto --dist loadfile

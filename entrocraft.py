@@ -33,6 +33,9 @@ EXPORTS = {
 }
 # The quickstart's runs: a name, and the recipes on top of `quickstart`.
 ARMS = {"grpo": (), "algorithm1": ("algorithm1",), "released": ("released",)}
+# Options that may stand without a value, and the values they take.
+SWITCHES = ("--resume", "--overwrite")
+BOOLEANS = ("true", "false", "yes", "no", "on", "off")
 
 
 def load(module: str) -> ModuleType:
@@ -177,9 +180,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """Return arguments in which switches that stand alone have the value true, as `--resume true` may also be written.
+
+    >>> with_values(["train", "--resume", "--steps", "3"])
+    ['train', '--resume=true', '--steps', '3']
+    >>> with_values(["train", "--resume", "false", "--overwrite"])
+    ['train', '--resume', 'false', '--overwrite=true']
+    """
+    following = [*arguments[1:], ""]
+    return [
+        f"{argument}=true" if argument in SWITCHES and after.lower() not in BOOLEANS else argument
+        for argument, after in zip(arguments, following, strict=True)
+    ]
+
+
 def dispatch(arguments: Sequence[str] | None) -> int:
     """Run the command that the arguments name, and turn what goes wrong into a message and a code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = with_values(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(usage())
         return 0 if given else 2
@@ -195,7 +213,7 @@ def dispatch(arguments: Sequence[str] | None) -> int:
         return COMMANDS[given[0]][1](given[1:])
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, MemoryError) as error:
         if os.environ.get("ENTROCRAFT_TRACEBACK"):
             raise
         print(f"\nentrocraft {given[0]}: {error}\n(ENTROCRAFT_TRACEBACK=1 shows where)", file=sys.stderr)

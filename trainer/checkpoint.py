@@ -1,16 +1,23 @@
-"""Checkpoints: the model in Hugging Face format plus everything the trainer needs to go on exactly."""
+"""Checkpoints: the model in Hugging Face format plus everything the trainer needs to go on exactly.
 
+Each has a list of the SHA-256 of its files, and is read again only if all of them match; nothing in it is pickled.
+"""
+
+import re
 import shutil
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from trainer.model import Policy
+from trainer.files import to_disk, tree_to_disk
+from trainer.hashes import damage, write_hashes
 from trainer.probe import OnlineScale
+from trainer.state_files import read_state, write_state
 
-STATE_FILE = "trainer_state.pt"
+# Of trainer_state.safetensors and trainer_state.json.
+STATE = "trainer_state"
 
 
 @dataclass(frozen=True)
@@ -37,14 +44,18 @@ class RunState:
 
 
 def save_checkpoint(
-    folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, state: RunState, keep: int = 0
+    folder: Path,
+    write_model: Callable[[Path], None],
+    optimizer: Mapping[str, Any],
+    state: RunState,
+    keep: int = 0,
 ) -> Path:
     """Write `folder/step_N`, under a temporary name first, so that a kill never leaves half a checkpoint.
 
     Args:
         folder: the run's checkpoints.
-        policy: weights and tokenizer.
-        optimizer: its moments.
+        write_model: writes weights and tokenizer into a folder.
+        optimizer: its state, as `state_dict()` returns it.
         state: the rest.
         keep: delete all but this many of the latest; 0 keeps all.
     """
@@ -54,24 +65,64 @@ def save_checkpoint(
     for unfinished in folder.glob("step_*.new"):
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
-    policy.save(temporary)
-    torch.save({"optimizer": optimizer.state_dict(), "state": asdict(state)}, temporary / STATE_FILE)
+    try:
+        write_model(temporary)
+        write_state(temporary / STATE, {"optimizer": optimizer, "state": asdict(state)})
+        write_hashes(temporary)
+        tree_to_disk(temporary)
+    except Exception:
+        # Where the disk is full, what was written is in the way.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    # One that is there already was damaged: the run went on from an earlier one. So was any of a later step.
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    for old in checkpoints(folder)[:-keep] if keep else []:
+    to_disk(folder)
+    saved = checkpoints(folder)
+    later = [path for path in saved if step_of(path) > state.step]
+    earlier = [path for path in saved if step_of(path) <= state.step]
+    for old in later + (earlier[:-keep] if keep else []):
         shutil.rmtree(old)
     return final
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints of a run, oldest first."""
-    found = [path for path in folder.glob("step_*") if path.suffix != ".new" and (path / STATE_FILE).is_file()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+    """Return the checkpoints of a run, damaged ones too, oldest first."""
+    found = [path for path in folder.glob("step_*") if re.fullmatch(r"step_\d+", path.name) and path.is_dir()]
+    return sorted(found, key=step_of)
 
 
-def load_state(checkpoint: Path, optimizer: torch.optim.Optimizer) -> RunState:
-    """Give the optimiser its moments back and return the run's state."""
-    saved = torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True)
-    optimizer.load_state_dict(saved["optimizer"])
+def step_of(checkpoint: Path) -> int:
+    """Return the steps that were finished at a checkpoint."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """Return the latest checkpoint whose files are as they were written; None where none was ever saved.
+
+    Passing over a damaged one is said on stderr, in one line.
+
+    Raises:
+        ValueError: every checkpoint is damaged.
+    """
+    damaged: list[str] = []
+    for checkpoint in reversed(checkpoints(folder)):
+        fault = damage(checkpoint)
+        if fault is None:
+            if damaged:
+                print(f"damaged: {'; '.join(damaged)}. Going on from {checkpoint.name}.", file=sys.stderr)
+            return checkpoint
+        damaged.append(f"{checkpoint.name} ({fault})")
+    if damaged:
+        raise ValueError(
+            f"resume must find a whole checkpoint in {folder}; got damaged ones alone: {'; '.join(damaged)}. "
+            "Bring one back from a copy, or start the run again with --overwrite."
+        )
+    return None
+
+
+def load_checkpoint(checkpoint: Path) -> tuple[dict[str, Any], RunState]:
+    """Return the optimiser's state, as `load_state_dict` takes it, and the run's."""
+    saved = read_state(checkpoint / STATE)
     state = saved["state"]
-    return RunState(**{**state, "scale": OnlineScale(**state["scale"])})
+    return saved["optimizer"], RunState(**{**state, "scale": OnlineScale(**state["scale"])})

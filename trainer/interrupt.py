@@ -11,11 +11,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """A context in which the first interrupt is remembered in `asked` instead of raised.
 
-    Outside the main thread, where Python delivers no signals, it does nothing.
+    Outside the main thread, where Python delivers no signals, it does nothing. With `at_once`, where nothing is left to
+    save, the first is raised.
+
+    Args:
+        go_on: the command that resumes the run, for the message.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, go_on: str) -> None:
+        self.go_on = go_on
         self.asked = False
+        self.at_once = False
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -25,8 +31,8 @@ class Interrupt:
 
     def remember(self, number: int, frame: FrameType | None) -> None:
         """Remember the first signal, and stop at the second."""
-        if self.asked:
-            raise KeyboardInterrupt
+        if self.asked or self.at_once:
+            raise KeyboardInterrupt(f"stopped at once. Go on with: {self.go_on}")
         self.asked = True
 
     def __exit__(

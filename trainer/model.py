@@ -1,6 +1,5 @@
 """Policies: loading, running and saving Hugging Face causal language models."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -12,10 +11,11 @@ import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from trainer.hashes import HASH_FILE, damage
+
 SHIPPED = {"countdown-0.2m": Path(__file__).parent / "base_models" / "countdown-0.2m"}
 # Below this many parameters a second CPU thread costs more than it brings.
 SMALL = 5_000_000
-HASH_FILE = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,11 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
     """
     folder = SHIPPED.get(name, Path(name))
     if name in SHIPPED:
-        check_hashes(folder)
+        if fault := damage(folder):
+            raise ValueError(
+                f"load_policy(name={name!r}) must find the files that {HASH_FILE} lists; got damage: {fault}. "
+                "Reinstall the package, or load the folder by its path if the change is yours."
+            )
     elif not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1):
         raise FileNotFoundError(
             f"load_policy(name={name!r}) must name a folder, a hub id (owner/model) or one of {sorted(SHIPPED)}; "
@@ -220,28 +224,6 @@ def usable_device(name: str) -> str:
             "Set it to auto, cpu, or a GPU such as cuda:0."
         ) from error
     return name
-
-
-def check_hashes(folder: Path) -> None:
-    """Compare every file of a shipped model with its recorded SHA-256."""
-    for line in (folder / HASH_FILE).read_text().splitlines():
-        expected, file = line.split(maxsplit=1)
-        if file_hash(folder / file) != expected:
-            raise ValueError(
-                f"check_hashes({file}) must match the hash recorded in {HASH_FILE}; got another file. "
-                "Reinstall the package, or load the folder by its path if the change is yours."
-            )
-
-
-def write_hashes(folder: Path) -> None:
-    """Record the SHA-256 of every file in the folder."""
-    files = sorted(file for file in folder.iterdir() if file.name != HASH_FILE)
-    (folder / HASH_FILE).write_text("".join(f"{file_hash(file)}  {file.name}\n" for file in files))
-
-
-def file_hash(file: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def completion_logits(

@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from trainer.data import build_task
-from trainer.model import Policy, completion_logits, write_hashes
+from trainer.hashes import write_hashes
+from trainer.model import Policy, completion_logits
 from trainer.new_model import new_qwen3, word_tokenizer
 from trainer.streams import python_stream, stream_seed
 

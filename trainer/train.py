@@ -17,10 +17,11 @@ import torch
 from tqdm import tqdm
 
 from trainer.algorithm import band_at, build_algorithm, build_schedule
-from trainer.checkpoint import RunState, checkpoints, load_state, save_checkpoint
+from trainer.checkpoint import RunState, last_whole_checkpoint, load_checkpoint, save_checkpoint
 from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, build_prompts, encode_prompts, max_new_tokens
 from trainer.evaluate import Evaluation, evaluate_settings
+from trainer.failures import explaining_full_disk, explaining_memory, resume_command
 from trainer.interrupt import Interrupt
 from trainer.methods.pipeline import Algorithm, numbers
 from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
@@ -69,16 +70,21 @@ def train(config: TrainConfig, reward: RewardFunction | None = None) -> Result:
         ValueError: a setting, a prompt or a reward that cannot be used; the message says which.
         FileNotFoundError: a model or file that is not there.
         FileExistsError: a run directory that is in use.
+        OSError: the disk is full; the message says what is kept.
+        MemoryError: memory ran out; the message says where, and what to change.
         KeyboardInterrupt: after an interrupted run has saved a checkpoint.
     """
     threads = torch.get_num_threads()
     try:
-        run = Run(config, reward)
-        # What the caller made is the caller's to close.
-        with closing(run.directory), closing(run.rewards) if reward is None else nullcontext():
-            with Interrupt() as interrupt:
+        with explaining_full_disk(config):
+            with explaining_memory("loading", config):
+                run = Run(config, reward)
+            # What the caller made is the caller's to close.
+            rewards = closing(run.rewards) if reward is None else nullcontext()
+            with closing(run.directory), rewards, Interrupt(resume_command(config)) as interrupt:
                 run.loop(interrupt)
-            return run.finish()
+                interrupt.at_once = True
+                return run.finish()
     finally:
         torch.set_num_threads(threads)
 
@@ -104,13 +110,13 @@ class Run:
         self.directory = RunDirectory(config)
         self.began = time.perf_counter()
         self.state = RunState(methods=self.algorithm.start())
-        saved = checkpoints(self.directory.path / "checkpoints") if config.resume else []
+        saved = last_whole_checkpoint(self.directory.path / "checkpoints")
         if saved:
-            self.policy = self.load_policy(saved[-1])
+            self.policy = self.load_policy(saved)
             self.optimizer = build_optimizer(self.policy, config.optimizer)
-            self.state = load_state(saved[-1], self.optimizer)
-        if config.resume:
-            self.directory.forget_after(self.state.step)
+            moments, self.state = load_checkpoint(saved)
+            self.optimizer.load_state_dict(moments)
+        self.directory.begin(self.state.step)
         self.updater = build_updater(config, self.algorithm, self.policy, self.reference, self.optimizer)
 
     def load_policy(self, checkpoint: Path | None = None) -> Policy:
@@ -149,23 +155,24 @@ class Run:
                 self.save()
             if interrupt.asked and not last:
                 progress.close()
-                raise KeyboardInterrupt(
-                    f"stopped after step {done}, saved. Go on with: entrocraft train --config "
-                    f"'{config.output / 'config.yaml'}' --resume true"
-                )
+                raise KeyboardInterrupt(f"stopped after step {done}, saved. Go on with: {resume_command(config)}")
 
     def step(self, step: int) -> dict[str, Any]:
         """Take one step and return its row of metrics."""
         started = time.perf_counter()
-        batch = self.gather(step)
+        with explaining_memory("rollout", self.config):
+            batch = self.gather(step)
         sampled = time.perf_counter()
-        probe = self.make_probe(step, batch) if self.config.theory.enabled else None
+        with explaining_memory("theory", self.config):
+            probe = self.make_probe(step, batch) if self.config.theory.enabled else None
         probed = time.perf_counter()
         rate = set_learning_rate(self.optimizer, self.config.optimizer, step)
-        update = self.updater(batch.rollouts, batch.filtered, self.state.methods, self.noise(step, batch))
+        with explaining_memory("update", self.config):
+            update = self.updater(batch.rollouts, batch.filtered, self.state.methods, self.noise(step, batch))
         updated = time.perf_counter()
-        change = probe[1].after(self.config.theory.second_order) if probe else None
-        tabular = tabular_terms(batch.rollouts, batch.filtered, update) if probe else None
+        with explaining_memory("theory", self.config):
+            change = probe[1].after(self.config.theory.second_order) if probe else None
+            tabular = tabular_terms(batch.rollouts, batch.filtered, update) if probe else None
         compared = time.perf_counter()
         times = {
             "wall_s": compared - self.began,
@@ -267,11 +274,13 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint."""
         folder = self.directory.path / "checkpoints"
-        save_checkpoint(folder, self.policy, self.optimizer, self.state, self.config.checkpoint.keep)
+        self.directory.to_disk()
+        save_checkpoint(folder, self.policy.save, self.optimizer.state_dict(), self.state, self.config.checkpoint.keep)
 
     def evaluate(self) -> list[Evaluation]:
         """Evaluate the policy as it is, in every setting, and log the results."""
-        results = evaluate_settings(self.policy, self.prompts, self.rewards, self.config)
+        with explaining_memory("evaluation", self.config):
+            results = evaluate_settings(self.policy, self.prompts, self.rewards, self.config)
         for result in results:
             self.directory.log_evaluation(self.state.step, result)
         return results

@@ -230,7 +230,7 @@ def test_a_folder_with_other_files_is_left_alone(command, tmp_path, overwrite):
 def test_a_run_is_not_overwritten_by_accident(command, tiny):
     old = tiny().path
     before = contents(old)
-    assert_refused(command("train", f"--output={old}"), [str(old), "--resume true", "--overwrite true"])
+    assert_refused(command("train", f"--output={old}"), [str(old), "--resume to", "--overwrite to"])
     assert contents(old) == before
 
 
@@ -241,16 +241,19 @@ def test_an_output_that_is_a_file_is_refused(command, tmp_path):
     assert (tmp_path / "notes").read_text() == "notes"
 
 
-def test_there_must_be_a_run_to_resume(command, tmp_path):
-    for folder in (tmp_path / "none", tmp_path):
-        assert_refused(command("train", f"--output={folder}", "--resume=true"), ["to resume", "without --resume"])
-    assert not list(tmp_path.iterdir())
+def test_a_folder_of_other_files_is_no_run_to_resume(command, tmp_path):
+    (tmp_path / "config.yaml").write_text("steps: 1")
+    assert_refused(command("train", f"--output={tmp_path}", "--resume"), ["to resume", "other files"])
+    assert contents(tmp_path).keys() == {"config.yaml"}
 
 
 def test_a_run_is_not_resumed_with_other_settings(command, tiny):
     old = tiny().path
     before = contents(old)
     config = ["--config", old / "config.yaml", "--resume=true"]
-    run = command("train", *config, "--rollout.group_size=8", "--seed=5")
-    assert_refused(run, ["'rollout'", "'seed'", "config.yaml", "--resume true"])
+    changed = ["--rollout.group_size=8", "--algorithm.clip_options={low: 0.1}", "--optimizer.learning_rate=0.001"]
+    run = command("train", *config, *changed, "--log.tensorboard=false", "--steps=4")
+    differ = ["rollout.group_size: 4 -> 8", "optimizer.learning_rate: 0.0001 -> 0.001", "steps: 3 -> 4"]
+    assert_refused(run, [*differ, "clip_options.low: not set -> 0.1", "config.yaml", "--resume", "--model.path"])
+    assert "tensorboard" not in run.said
     assert contents(old) == before

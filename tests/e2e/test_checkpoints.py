@@ -9,6 +9,7 @@ import torch
 import transformers
 
 import entrocraft
+from trainer import checkpoint as checkpoint_module
 from trainer import model as models
 from trainer.checkpoint import checkpoints
 
@@ -66,45 +67,103 @@ def test_keep_deletes_the_oldest(tiny, keep, left):
     assert sorted(path.name for path in folder.iterdir()) == [f"step_{step}" for step in left]
 
 
-def test_checkpoints_are_ordered_by_number_and_half_ones_do_not_count(tiny, copied):
+def test_checkpoints_are_ordered_by_number_and_half_written_ones_do_not_count(tiny, copied):
     folder = copied(tiny()) / "checkpoints"
-    for name in ("step_9", "step_10", "step_11.new", "step_12"):
+    for name in ("step_9", "step_10", "step_11.new", "step_x"):
         shutil.copytree(folder / "step_3", folder / name)
-    (folder / "step_12" / "trainer_state.pt").unlink()
     assert [path.name for path in checkpoints(folder)] == ["step_3", "step_9", "step_10"]
 
 
+def test_nothing_in_a_checkpoint_is_pickled(tiny):
+    """Reading a pickle can run any code; a state that could not be read without is refused when it is written."""
+    kinds = {path.suffix for path in tiny().last.rglob("*") if path.is_file()}
+    assert kinds == {".json", ".safetensors", ""}
+    assert [path.name for path in tiny().last.iterdir() if not path.suffix] == ["SHA256SUMS"]
+
+
 def test_a_kill_while_saving_leaves_the_older_checkpoint_and_no_rubbish(tiny, tmp_path, monkeypatch, command):
-    """The kill is an exception in the middle of a save: what it leaves on disk is what SIGKILL leaves."""
+    """The kill is an interrupt in the middle of a save: what it leaves on disk is what SIGKILL leaves."""
     settings = {"steps": "4", "checkpoint.every": "2"}
     whole = tiny(settings)
-    saved, save = [], torch.save
+    saved, write = [], checkpoint_module.write_hashes
 
-    def die_at_the_second(*arguments):
+    def die_at_the_second(folder):
         saved.append(1)
         if len(saved) == 2:
-            raise OSError("killed")
-        save(*arguments)
+            raise KeyboardInterrupt
+        write(folder)
 
-    monkeypatch.setattr(torch, "save", die_at_the_second)
-    run = tiny(settings, output=tmp_path / "run", expect=1)
+    monkeypatch.setattr(checkpoint_module, "write_hashes", die_at_the_second)
+    run = tiny(settings, output=tmp_path / "run", expect=130)
     folder = run.path / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["step_2", "step_4.new"]
-    monkeypatch.setattr(torch, "save", save)
+    monkeypatch.setattr(checkpoint_module, "write_hashes", write)
     shutil.copytree(folder / "step_4.new", folder / "step_3.new")  # as left by an interrupt's own checkpoint
-    resumed = command("train", "--config", run.path / "config.yaml", "--resume=true", path=run.path)
+    resumed = command("train", "--config", run.path / "config.yaml", "--resume", path=run.path)
     assert resumed.code == 0, resumed.said
     assert sorted(path.name for path in folder.iterdir()) == ["step_2", "step_4"]
     assert resumed.weights == whole.weights
     assert resumed.timeless == whole.timeless
 
 
+DAMAGE = {
+    "truncated weights": ("model.safetensors", lambda content: content[:-100], "does not match its SHA-256"),
+    "a flipped bit": ("trainer_state.safetensors", lambda content: content[:-9] + b"!" + content[-8:], "SHA-256"),
+    "an empty file": ("trainer_state.json", lambda content: b"", "does not match its SHA-256"),
+    "a missing file": ("config.json", None, "config.json is missing"),
+    "a list cut short": ("SHA256SUMS", lambda content: b"".join(content.splitlines(True)[:-2]), "cut short"),
+    "no list": ("SHA256SUMS", None, "SHA256SUMS is missing"),
+}
+
+
+def spoil(file, change):
+    file.unlink() if change is None else file.write_bytes(change(file.read_bytes()))
+
+
+@pytest.mark.parametrize("case", DAMAGE, ids=lambda case: case.replace(" ", "-"))
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(case, tiny, copied, command):
+    """Keeping one: the damaged one, later by number, must not crowd out what is saved as the run goes on."""
+    whole = tiny({"steps": "4", "checkpoint.every": "2"})
+    path = copied(whole)
+    name, change, fault = DAMAGE[case]
+    spoil(path / "checkpoints" / "step_4" / name, change)
+    arguments = ["train", "--config", path / "config.yaml", f"--output={path}", "--resume", "--checkpoint.keep=1"]
+    resumed = command(*arguments, path=path)
+    assert resumed.code == 0, resumed.said
+    [warning] = [line for line in resumed.said.splitlines() if "damaged" in line]
+    for words in ("step_4", name, fault, "Going on from step_2"):
+        assert words in warning
+    assert [path.name for path in (path / "checkpoints").iterdir()] == ["step_4"]
+    assert resumed.weights == whole.weights
+    assert resumed.timeless == whole.timeless
+
+
+def test_a_run_never_starts_again_because_all_its_checkpoints_are_damaged(tiny, copied, command):
+    path = copied(tiny({"steps": "4", "checkpoint.every": "2"}))
+    spoil(path / "checkpoints" / "step_4" / "trainer_state.json", None)
+    spoil(path / "checkpoints" / "step_2" / "model.safetensors", lambda content: content[:1000])
+    before = (path / "metrics.jsonl").read_bytes()
+    refused = command("train", "--config", path / "config.yaml", f"--output={path}", "--resume")
+    assert refused.code == 1
+    for words in ("step_4 (trainer_state.json is missing)", "step_2 (model.safetensors does not", "--overwrite"):
+        assert words in refused.said
+    assert (path / "metrics.jsonl").read_bytes() == before
+
+
+def test_rows_that_are_lost_are_no_reason_to_go_on(tiny, copied, command):
+    path = copied(tiny({"steps": "4", "checkpoint.every": "2"}))
+    lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (path / "metrics.jsonl").write_text("".join(lines[1:]))
+    refused = command("train", "--config", path / "config.yaml", f"--output={path}", "--resume")
+    assert refused.code == 1
+    assert "each of the 4 steps before the checkpoint; got 3" in refused.said
+
+
 def test_lora_checkpoints_hold_the_adapter_and_can_be_evaluated(tiny, command, tmp_path):
     settings = {"model.lora_rank": "2", "optimizer.learning_rate": "1e-2", "checkpoint.every": "2"}
     run = tiny({**settings, "evaluation.prompts": "4"})
-    assert sorted(path.name for path in run.last.iterdir() if path.suffix == ".safetensors") == [
-        "adapter_model.safetensors"
-    ]
+    tensors = sorted(path.name for path in run.last.iterdir() if path.suffix == ".safetensors")
+    assert tensors == ["adapter_model.safetensors", "trainer_state.safetensors"]
     loaded = peft.AutoPeftModelForCausalLM.from_pretrained(run.last)
     adapter = [value for name, value in loaded.named_parameters() if "lora_B" in name]
     assert adapter

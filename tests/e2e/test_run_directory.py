@@ -37,6 +37,7 @@ def test_the_files_are_those_of_the_contract(run):
     found = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
     board = {name for name in found if name.startswith("tensorboard/events.out.tfevents.")}
     model = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    state = {"trainer_state.json", "trainer_state.safetensors", "SHA256SUMS"}
     assert len(board) == 1
     assert found - board == {
         "config.yaml",
@@ -45,7 +46,7 @@ def test_the_files_are_those_of_the_contract(run):
         "metrics.jsonl",
         "summary.json",
         *(f"rollouts/step_{step}.jsonl" for step in range(3)),
-        *(f"checkpoints/step_3/{name}" for name in {*model, "trainer_state.pt"}),
+        *(f"checkpoints/step_3/{name}" for name in model | state),
     }
     assert run.printed == f"finished: {run.path / 'summary.json'}\n"
 

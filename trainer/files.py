@@ -1,0 +1,47 @@
+"""Writing to disk so that a kill or a power cut leaves the old file or the new one, never half of one."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it."""
+    temporary = file.with_name(file.name + ".new")
+    temporary.write_text(text)
+    to_disk(temporary)
+    temporary.replace(file)
+    to_disk(file.parent)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write JSON, all of it or nothing."""
+    write_text(file, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def append_json(file: Path, row: Mapping[str, Any]) -> None:
+    """Append one JSON line."""
+    with file.open("a") as stream:
+        stream.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def complete_lines(file: Path) -> list[str]:
+    """Return the lines of a file that end in a newline: a kill can leave half a line behind."""
+    return [line[:-1] for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def to_disk(path: Path) -> None:
+    """Return when the system has written this file, or this folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def tree_to_disk(folder: Path) -> None:
+    """Return when the system has written a folder and all that is in it."""
+    for path in [*folder.rglob("*"), folder]:
+        to_disk(path)
