@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from trainer.config import EVALUATION_SETTINGS, TrainConfig
-from trainer.data import PromptSource, Row, build_prompts, encode_prompts, max_new_tokens
+from trainer.data import PromptSource, Row, build_prompts, encode_prompts, fit_prompts, max_new_tokens, with_chat
 from trainer.methods.stages import RewardFunction
 from trainer.model import Policy, load_policy, set_threads
 from trainer.rewards import Rewards, build_reward, check_rewards, judged
@@ -193,9 +193,11 @@ def evaluate_checkpoint(config: TrainConfig) -> list[Evaluation]:
         ValueError: no held-out prompts, or a setting that cannot be used.
     """
     model = config.model
-    policy = load_policy(model.path, dtype=model.dtype, device=model.device, attention=model.attention)
-    set_threads(model.threads, policy)
     prompts = build_prompts(config)
+    policy = load_policy(model.path, dtype=model.dtype, device=model.device, attention=model.attention)
+    policy = with_chat(policy, config.data)
+    set_threads(model.threads, policy)
+    prompts = fit_prompts(policy, prompts, config, train=False)
     with closing(build_reward(config)) as reward:
         check_rewards(reward, prompts)
         results = evaluate_settings(policy, prompts, reward, config)

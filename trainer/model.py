@@ -11,6 +11,7 @@ import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from trainer.chat import ChatFormat, Conversation
 from trainer.hashes import HASH_FILE, damage
 
 SHIPPED = {"countdown-0.2m": Path(__file__).parent / "base_models" / "countdown-0.2m"}
@@ -27,21 +28,25 @@ class Policy:
         tokenizer: its tokenizer.
         stop_ids: token ids that end a completion.
         context_length: the longest sequence the model takes, in tokens.
+        chat: how prompts become conversations; None for plain text.
     """
 
     model: Any
     tokenizer: Any
     stop_ids: tuple[int, ...]
     context_length: int
+    chat: ChatFormat | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.model.parameters()).device
 
-    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each prompt, special tokens as the tokenizer adds them."""
-        return [list(ids) for ids in self.tokenizer(list(prompts))["input_ids"]]
+    def encode(self, prompts: Sequence[str | Conversation]) -> list[list[int]]:
+        """Return the token ids of each prompt, special tokens as the tokenizer or its chat template adds them."""
+        if self.chat is not None:
+            return self.chat.encode(self.tokenizer, prompts)
+        return [list(ids) for ids in self.tokenizer(list(prompts), return_attention_mask=False)["input_ids"]]
 
     def decode(self, completion_ids: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each completion without its end token.

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from trainer.algorithm import band_at, build_algorithm, build_schedule
 from trainer.checkpoint import RunState, last_whole_checkpoint, load_checkpoint, save_checkpoint
 from trainer.config import TrainConfig
-from trainer.data import PromptSource, Row, build_prompts, encode_prompts, max_new_tokens
+from trainer.data import PromptSource, Row, build_prompts, encode_prompts, fit_prompts, max_new_tokens, with_chat
 from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.failures import explaining_full_disk, explaining_memory, resume_command
 from trainer.interrupt import Interrupt
@@ -104,7 +104,7 @@ class Run:
         self.sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
         self.policy = self.load_policy()
         set_threads(config.model.threads, self.policy)
-        encode_prompts(self.policy, self.prompts.rows_to_check(), self.new_tokens)
+        self.prompts = fit_prompts(self.policy, self.prompts, config)
         self.reference = frozen_copy(self.policy) if "reference" in self.algorithm.needs else None
         self.optimizer = build_optimizer(self.policy, config.optimizer)
         self.directory = RunDirectory(config)
@@ -125,6 +125,7 @@ class Run:
         # A checkpoint of adapters holds no weights of the base model.
         path = model.path if checkpoint is None or model.lora_rank else str(checkpoint)
         policy = load_policy(path, dtype=model.dtype, device=model.device, attention=model.attention)
+        policy = with_chat(policy, self.config.data)
         if not model.lora_rank:
             return policy
         seed = stream_seed(self.config.seed, "init")
@@ -288,7 +289,11 @@ class Run:
     def finish(self) -> Result:
         """Evaluate the final policy and write the summary."""
         evaluations = {result.setting: asdict(result)["estimates"] for result in self.evaluate()}
-        summary = {**summarise(self.directory.rows()), "evaluations": evaluations}
+        summary = {
+            **summarise(self.directory.rows()),
+            "evaluations": evaluations,
+            "dropped_prompts": self.prompts.dropped,
+        }
         self.directory.write_summary(summary)
         return Result(self.directory.path, summary)
 

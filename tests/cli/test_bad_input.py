@@ -15,6 +15,7 @@ import entrocraft
 ROWS = [{"prompt": f"{n} 2 3 4 7 :", "answer": n} for n in range(1, 10)]
 FILES = {
     "good.jsonl": "\n".join(map(json.dumps, ROWS)),
+    "other.jsonl": '{"prompt": "10 2 3 4 7 :", "answer": 1}',
     "empty.jsonl": "",
     "blank.jsonl": "\n\n",
     "no_prompt.jsonl": '{"prompt": "1 2 3 4 7 :"}\n{"question": "1 2"}\n',
@@ -27,6 +28,7 @@ FILES = {
     # The long ones come last in the file, and in the first batch under no seed that a test uses.
     "long.jsonl": "\n".join(map(json.dumps, [*ROWS * 20, {"prompt": "1 " * 60 + ":"}])),
     "unknown_later.jsonl": "\n".join(map(json.dumps, [*ROWS * 20, {"prompt": "1 2 3 4 hm :"}])),
+    "talk.jsonl": '{"prompt": [{"role": "user", "content": "1 2 3 4 7 :"}]}',
     "bad_key.yaml": "steps: 3\nrollout: {grup_size: 4}\n",
     "bad_top_key.yaml": "stepz: 3\n",
     "bad_value.yaml": "steps: many\n",
@@ -91,9 +93,33 @@ CASES = {
     ),
     "prompt too long later": (["--data.prompts=long.jsonl", *FILE], ["context 64", "max_new_tokens 8", "got 61"]),
     "held-out prompt too long": (
-        ["--data.prompts=good.jsonl", "--data.held_out=long.jsonl", "--evaluation.prompts=200", *FILE],
+        ["--data.prompts=good.jsonl", "--data.held_out=long.jsonl", "--data.overlap=allow", *FILE],
         ["context 64", "got 61"],
     ),
+    "no prompt short enough": (
+        ["--data.prompts=good.jsonl", *FILE, "--data.max_prompt_tokens=5", "--data.too_long=drop"],
+        ["at most 5 tokens", "none among 9", "the shortest has 6", "raise data.max_prompt_tokens"],
+    ),
+    "held-out prompts that are trained on": (
+        ["--data.prompts=good.jsonl", "--data.held_out={far: other.jsonl, near: good.jsonl}", *FILE],
+        ["near", "9 of 9", "1 2 3 4 7 :", "data.overlap: allow"],
+    ),
+    "prompts of another kind": (["--data.prompts=rewards.py", *FILE], ["rewards.py", ".parquet", "another kind"]),
+    "conversation without chat": (["--data.prompts=talk.jsonl", *FILE], ["talk.jsonl", "row 1", "data.chat: true"]),
+    "chat without a template": (
+        ["--data.prompts=talk.jsonl", "--data.chat=true", *FILE],
+        ["data.chat", "chat template", "instruction-tuned"],
+    ),
+    "system message without chat": (["--data.system=Think."], ["data.system", "data.chat=true"]),
+    "missing column": (
+        ["--data.prompts=good.jsonl", "--data.columns={target: goal}", *FILE],
+        ["['goal']", "['answer', 'prompt']", "data.columns"],
+    ),
+    "unknown name in the template": (
+        ["--data.prompts=good.jsonl", "--data.template={prompt} {goal}", *FILE],
+        ["['goal']", "['answer', 'prompt']", "good.jsonl"],
+    ),
+    "single brace in the template": (["--data.template={prompt} }"], ["data.template", "Write {{ and }}"]),
     "prompts without a length": (["--data.prompts=good.jsonl", *FILE[1:]], ["rollout.max_new_tokens", "0"]),
     "prompts without a reward": (
         ["--data.prompts=good.jsonl", *FILE[:1]],

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from trainer.data import FilePrompts, TaskPrompts, encode_prompts, read_rows
+from trainer.data import FilePrompts, Layout, TaskPrompts, encode_prompts, read_rows
 from trainer.tasks.countdown import Countdown, split_of
 
 ROWS = [{"prompt": f"p{index}", "answer": index} for index in range(7)]
@@ -86,7 +86,7 @@ def write(tmp_path, text):
 
 def test_rows_are_read_with_their_columns_and_the_prompt_by_its_name(tmp_path):
     path = write(tmp_path, '{"question": "1 + 1", "answer": 2}\n\n{"question": "é", "answer": null}\n')
-    assert read_rows(path, "question") == [
+    assert read_rows(path, Layout("question")) == [
         {"question": "1 + 1", "answer": 2, "prompt": "1 + 1"},
         {"question": "é", "answer": None, "prompt": "é"},
     ]
@@ -94,14 +94,14 @@ def test_rows_are_read_with_their_columns_and_the_prompt_by_its_name(tmp_path):
 
 def test_a_column_that_only_some_rows_have_is_none_in_the_others(tmp_path):
     path = write(tmp_path, '{"prompt": "a"}\n{"prompt": "b", "answer": 2}\n')
-    assert read_rows(path, "prompt") == [{"prompt": "a", "answer": None}, {"prompt": "b", "answer": 2}]
+    assert read_rows(path, Layout()) == [{"prompt": "a", "answer": None}, {"prompt": "b", "answer": 2}]
 
 
 @pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85"])
 def test_only_newlines_end_a_line(tmp_path, sign):
     # str.splitlines would split at these, which JSON allows inside a string
     path = write(tmp_path, json.dumps({"prompt": f"one{sign}two"}, ensure_ascii=False) + "\n")
-    assert read_rows(path, "prompt") == [{"prompt": f"one{sign}two"}]
+    assert read_rows(path, Layout()) == [{"prompt": f"one{sign}two"}]
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_only_newlines_end_a_line(tmp_path, sign):
 )
 def test_files_that_cannot_be_used_are_refused_with_the_line(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
-        read_rows(write(tmp_path, text), "prompt")
+        read_rows(write(tmp_path, text), Layout())
 
 
 @pytest.mark.parametrize("name", ["nowhere.jsonl", "."])
 def test_a_missing_file_is_refused_by_name(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=r"read_rows.*Check data\.prompts"):
-        read_rows(str(tmp_path / name), "prompt")
+        read_rows(str(tmp_path / name), Layout())
 
 
 def prompts_of(*texts):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.config.checks import require
-from trainer.config.data import DataConfig, RewardConfig
+from trainer.config.data import DataConfig, HeldOutConfig, RewardConfig
 from trainer.config.methods import AlgorithmConfig, BandConfig, RolloutConfig, TheoryConfig
 from trainer.config.policy import ModelConfig, OptimizerConfig
 from trainer.config.run import EVALUATION_SETTINGS, CheckpointConfig, EvaluationConfig, LogConfig
@@ -16,6 +16,7 @@ __all__ = [
     "CheckpointConfig",
     "DataConfig",
     "EvaluationConfig",
+    "HeldOutConfig",
     "LogConfig",
     "ModelConfig",
     "OptimizerConfig",

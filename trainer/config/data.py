@@ -7,29 +7,50 @@ from trainer.config.checks import require
 
 
 @dataclass(frozen=True)
+class HeldOutConfig:
+    """A held-out set whose columns are not those of the training prompts.
+
+    Args:
+        source: its file or hub data set, as `data.prompts`.
+        prompt_column: the column that holds its prompts; null for `data.prompt_column`.
+        columns: its further columns; null for `data.columns`.
+        template: the text that its prompts are made from; null for `data.template`.
+    """
+
+    source: str
+    prompt_column: str | None = None
+    columns: dict[str, str] | None = None
+    template: str | None = None
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Where prompts come from: a task that draws them, or a file.
+
+    Reward functions are given `prompts` as the rows have them: the text, made by `template` where there is one, or the
+    conversation; without `system` and without what the chat template writes around them.
 
     Args:
         task: name of a task, or `module:Class` of your own; ignored when `prompts` is given.
         prompts: a .jsonl file, one prompt a line; or, with the extra `data`, a .parquet or .csv file, or a hub data
             set as owner/name, owner/name:split or owner/name/configuration:split. Other columns go to the rewards.
-        held_out: the same for held-out evaluation, or several by name, such as {gsm8k: a.jsonl, math: b.jsonl}; with a
-            task, its test split is used.
+        held_out: the same for held-out evaluation, or several by name, such as {gsm8k: a.jsonl, math: b.jsonl}, where
+            one with other columns is {source: b.jsonl, prompt_column: problem}; with a task, its test split is used.
         prompt_column: the column that holds the prompt: text, or a conversation (a list of {role, content}).
         columns: further columns under the names that the rewards expect, such as {answer: solution}.
-        template: text with {prompt} and any other column in braces, from which each prompt is made; null leaves it.
+        template: text with {prompt} and any other column in braces, from which each prompt is made, {{ and }} standing
+            for braces; null leaves prompts as they are.
         chat: pass prompts through the tokenizer's chat template, plain text as a user's message.
         system: a system message before each conversation; needs `chat`.
         chat_options: further arguments of the chat template, such as {enable_thinking: false}.
-        max_prompt_tokens: longest prompt; 0 takes what the model's context leaves.
-        too_long: `refuse` a longer prompt, or `drop` it and say how many.
+        max_prompt_tokens: longest prompt of a file; 0 takes what the model's context leaves.
+        too_long: `refuse` a longer prompt, or `drop` it before the run and say how many.
         overlap: `refuse` held-out prompts that are trained on too, or `allow` them.
     """
 
     task: str = "countdown"
     prompts: str | None = None
-    held_out: str | dict[str, str] | None = None
+    held_out: str | dict[str, str | HeldOutConfig] | None = None
     prompt_column: str = "prompt"
     columns: dict[str, str] = field(default_factory=dict)
     template: str | None = None
