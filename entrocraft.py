@@ -135,7 +135,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     ),
     "evaluate": (
         "evaluate a checkpoint on held-out prompts",
-        lambda arguments: load("trainer.cli").evaluate_command(arguments),
+        lambda arguments: load("trainer.evaluate_command").evaluate_command(arguments),
     ),
     "pretrain": (
         "make a testbed's base model from demonstrations",

@@ -103,6 +103,7 @@ def draw_reward(axes: Axes, runs: Sequence[LoadedRun]) -> None:
 def draw_pass_at_k(axes: Axes, runs: Sequence[LoadedRun], setting: str, title: str) -> None:
     """Draw held-out pass@k at the end of each run with its 95 % interval, and the base model where it was evaluated."""
     base = next((row for run in runs if (row := run.base(setting))), None)
+    where = f", {runs[0].sets[0]}" if len(runs[0].sets) > 1 else ""
     entries = [("base model", Line(INK, (0, (1, 1)), "x"), base)]
     entries += [(run.name, line_of(index), run.final(setting)) for index, run in enumerate(runs)]
     for place, (name, look, evaluation) in enumerate(entries):
@@ -130,4 +131,4 @@ def draw_pass_at_k(axes: Axes, runs: Sequence[LoadedRun], setting: str, title: s
     axes.set_ylim(0, 100)
     if base:
         axes.legend(loc="upper left")
-    label(axes, title, "k (samples a prompt)", "pass@k (% of prompts)")
+    label(axes, title + where, "k (samples a prompt)", "pass@k (% of prompts)")

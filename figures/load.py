@@ -25,13 +25,28 @@ class LoadedRun:
     summary: dict[str, Any]
     evaluations: list[dict[str, Any]]
 
-    def final(self, setting: str) -> dict[str, Any] | None:
-        """Return the last evaluation in a setting, None where there is none."""
-        return next((row for row in reversed(self.evaluations) if row["setting"] == setting), None)
+    @property
+    def sets(self) -> tuple[str | None, ...]:
+        """The held-out sets that were evaluated, the first one first; None stands for that of runs without names."""
+        return tuple(dict.fromkeys(row.get("set") for row in self.evaluations))
 
-    def base(self, setting: str) -> dict[str, Any] | None:
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The sampling settings of its evaluations."""
+        return tuple(dict.fromkeys(row["setting"] for row in self.evaluations))
+
+    def results(self, setting: str, held_out: str | None = None) -> list[dict[str, Any]]:
+        """Return the evaluations in a setting on a held-out set, the first one by default, oldest first."""
+        wanted = held_out or next(iter(self.sets), None)
+        return [row for row in self.evaluations if row["setting"] == setting and row.get("set") == wanted]
+
+    def final(self, setting: str, held_out: str | None = None) -> dict[str, Any] | None:
+        """Return the last evaluation in a setting, None where there is none."""
+        return next(reversed(self.results(setting, held_out)), None)
+
+    def base(self, setting: str, held_out: str | None = None) -> dict[str, Any] | None:
         """Return the evaluation of the base model in a setting, None where there is none."""
-        return next((row for row in self.evaluations if row["setting"] == setting and row["step"] == 0), None)
+        return next((row for row in self.results(setting, held_out) if row["step"] == 0), None)
 
 
 def load_run(path: Path) -> LoadedRun:

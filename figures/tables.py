@@ -8,6 +8,12 @@ import pandas as pd
 from figures.load import LoadedRun
 
 SETTING_NAMES = {"t1": "temperature 1", "paper": "0.6 / 0.95 / 20"}
+ESTIMATE_NAMES = {
+    "distinct": "distinct right of {samples}",
+    "response_length": "response length (tokens)",
+    "finished": "share finished",
+    "entropy": "entropy at temperature 1 (nats/token)",
+}
 
 
 def quickstart_table(runs: Sequence[LoadedRun]) -> pd.DataFrame:
@@ -18,9 +24,9 @@ def quickstart_table(runs: Sequence[LoadedRun]) -> pd.DataFrame:
     columns: dict[str, dict[str, str]] = {}
     base = next((run for run in runs if any(row["step"] == 0 for row in run.evaluations)), None)
     if base is not None:
-        columns["base model"] = evaluation_cells(base.base)
+        columns["base model"] = evaluation_cells(base, base.base)
     for run in runs:
-        columns[run.name] = training_cells(run) | evaluation_cells(run.final)
+        columns[run.name] = training_cells(run) | evaluation_cells(run, run.final)
     columns = without_empty_rows(columns)
     order = list(dict.fromkeys(key for cells in reversed(columns.values()) for key in cells))
     return pd.DataFrame(columns, index=order).fillna("")
@@ -48,17 +54,23 @@ def training_cells(run: LoadedRun) -> dict[str, str]:
     }
 
 
-def evaluation_cells(evaluation: Callable[[str], dict[str, Any] | None]) -> dict[str, str]:
-    """Return the held-out results that `evaluation` gives for each setting."""
+def evaluation_cells(run: LoadedRun, evaluation: Callable[..., dict[str, Any] | None]) -> dict[str, str]:
+    """Return the held-out results that `evaluation` gives for each of a run's sets and settings."""
     cells = {}
-    for setting, name in SETTING_NAMES.items():
-        row = evaluation(setting)
-        if row is None:
-            continue
-        for key, estimate in row["estimates"].items():
-            text = f"distinct right of {row['samples']}" if key == "distinct" else key
-            cells[f"{text}, {name}"] = f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    for held_out in run.sets:
+        where = f", {held_out}" if len(run.sets) > 1 else ""
+        for setting in sorted(run.settings, key=order_of_setting):
+            row = evaluation(setting, held_out) or {"estimates": {}}
+            for key, estimate in row["estimates"].items():
+                name = ESTIMATE_NAMES.get(key, key).format(**row)
+                text = f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+                cells[f"{name}{where}, {SETTING_NAMES.get(setting, setting)}"] = text
     return cells
+
+
+def order_of_setting(setting: str) -> int:
+    """Return where a setting comes in a table: those of SETTING_NAMES first."""
+    return list(SETTING_NAMES).index(setting) if setting in SETTING_NAMES else len(SETTING_NAMES)
 
 
 def number(value: float | None) -> str:

@@ -1,34 +1,20 @@
-"""Held-out evaluation: mean@k, unbiased pass@k and distinct right answers, with bootstrap intervals over prompts."""
+"""Held-out evaluation: samples of each prompt, and what they say of the policy, with intervals over prompts."""
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from math import comb
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from trainer.config import EVALUATION_SETTINGS, TrainConfig
-from trainer.data import PromptSource, Row, build_prompts, encode_prompts, fit_prompts, max_new_tokens, with_chat
+from trainer.config import TrainConfig
+from trainer.data import PromptSource, Row, encode_prompts, max_new_tokens
+from trainer.estimators import Estimate, bootstrap, majority_at_k, pass_at_k
+from trainer.evaluation_settings import Setting, build_settings
 from trainer.methods.stages import RewardFunction
-from trainer.model import Policy, load_policy, set_threads
-from trainer.rewards import Rewards, build_reward, check_rewards, judged
-from trainer.sampling import Sampling, sample
+from trainer.model import Policy
+from trainer.rewards import Rewards, judged
+from trainer.sampling import sample
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
-
-SETTINGS = {name: Sampling(*values) for name, values in EVALUATION_SETTINGS.items()}
-PASS_AT = (1, 8, 32)
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over prompts with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -36,177 +22,238 @@ class Evaluation:
     """The result of one held-out evaluation.
 
     Args:
+        key: its name among those of a step: the setting, or `set/setting` where the configuration names its sets.
+        set: name of the held-out set.
         setting: name of the sampling setting.
         samples: completions a prompt.
         correct: right answers among them, one a prompt.
         distinct: distinct right answers among them, one a prompt.
-        entropy: nats per token at temperature 1, on the evaluation's own completions.
-        response_length: mean tokens of a completion.
-        estimates: pass@k for each k up to `samples`, and `distinct`, by name. pass@1 is the share of right completions
-            (mean@samples).
+        per_prompt: one value a prompt of each other estimate, by name.
+        estimates: means over prompts by name: pass@k (pass@1 is mean@samples) and maj@k for each k up to `samples`,
+            `distinct`, `response_length` (tokens), `finished` (share of completions that ended by themselves), and
+            `entropy` (nats per token at temperature 1, over all tokens of these completions).
     """
 
+    key: str
+    set: str
     setting: str
     samples: int
     correct: tuple[int, ...]
     distinct: tuple[int, ...]
-    entropy: float
-    response_length: float
+    per_prompt: dict[str, tuple[float, ...]]
     estimates: dict[str, Estimate]
 
 
-def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """Return the unbiased estimate of the probability that one of k completions is right: 1 - C(n - c, k) / C(n, k).
+@dataclass(frozen=True)
+class Completion:
+    """One completion of a held-out prompt; `entropy` is the sum over its tokens, in nats, at temperature 1."""
+
+    text: str
+    reward: float
+    tokens: int
+    finished: bool
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Samples and scores completions of held-out prompts.
 
     Args:
-        samples: n, completions drawn.
-        correct: c, how many of them are right.
-        k: at most n.
-
-    Raises:
-        ValueError: k > n.
-
-    Source: Chen et al. 2021, arXiv 2107.03374, Equation 1.
-
-    >>> pass_at_k(4, 1, 2)
-    0.5
+        policy: the policy.
+        reward: scores completions; the first of several judges.
+        setting: how they are sampled, and how many a prompt.
+        max_new_tokens: after which a completion is cut.
+        generator: source of the uniforms.
     """
-    if k > samples:
-        raise ValueError(f"pass_at_k(samples={samples}, k={k}) must have k <= samples. Draw more samples.")
-    return 1 - comb(samples - correct, k) / comb(samples, k)
+
+    policy: Policy
+    reward: RewardFunction | Rewards
+    setting: Setting
+    max_new_tokens: int
+    generator: TokenUniforms
+
+    def __call__(self, rows: Sequence[Row], rows_at_once: int) -> Iterator[tuple[Row, list[Completion]]]:
+        """Yield each row with its completions, of which at most `rows_at_once` are sampled together."""
+        ids = encode_prompts(self.policy, rows, self.max_new_tokens)
+        for part, samples in blocks(len(rows), self.setting.samples, rows_at_once):
+            if samples.start == 0:
+                found: list[Completion] = []
+            found += self.block([rows[place] for place in part], [ids[place] for place in part], part, samples)
+            if samples.stop == self.setting.samples:
+                for place, first in zip(part, range(0, len(found), samples.stop), strict=True):
+                    yield rows[place], found[first : first + samples.stop]
+
+    def block(
+        self, rows: Sequence[Row], ids: Sequence[Sequence[int]], places: range, samples: range
+    ) -> list[Completion]:
+        """Return these samples of the prompts at these places, prompt after prompt."""
+        rollouts = sample(
+            self.policy,
+            ids,
+            len(samples),
+            self.max_new_tokens,
+            self.setting.sampling,
+            generator=replace(self.generator, first_sample=samples.start),
+            prompt_index=places,
+        )
+        completion_ids = rollouts.completions()
+        texts = self.policy.decode(completion_ids)
+        rewards = judged(self.reward, rows, texts, completion_ids).flatten().tolist()
+        entropies = rollouts.entropy_t1.double().where(rollouts.mask, 0.0).sum(1).tolist()
+        columns = (texts, rewards, rollouts.lengths.tolist(), rollouts.finished.tolist(), entropies)
+        return [Completion(*values) for values in zip(*columns, strict=True)]
 
 
-def bootstrap(values: Sequence[float], *, generator: np.random.Generator) -> Estimate:
-    """Return the mean of per-prompt values with its 95 % percentile interval over resampled prompts."""
-    array = np.asarray(values, dtype=float)
-    means = array[generator.integers(len(array), size=(RESAMPLES, len(array)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(array.mean()), float(low), float(high))
+def blocks(prompts: int, samples: int, rows_at_once: int) -> Iterator[tuple[range, range]]:
+    """Yield (places of prompts, samples of each) that cover all, at most `rows_at_once` rows each.
+
+    Several prompts with all their samples, or one prompt with some of them.
+
+    >>> list(blocks(3, 2, 4))
+    [(range(0, 2), range(0, 2)), (range(2, 3), range(0, 2))]
+    """
+    at_once = max(1, rows_at_once // samples)
+    for first in range(0, prompts, at_once):
+        for start in range(0, samples, rows_at_once):
+            yield range(first, min(first + at_once, prompts)), range(start, min(start + rows_at_once, samples))
 
 
 def evaluate(
     policy: Policy,
     prompts: PromptSource,
+    rows: Sequence[Row],
     reward: RewardFunction | Rewards,
+    setting: Setting,
     *,
-    count: int,
-    samples: int,
+    held_out: str,
     max_new_tokens: int,
-    setting: str,
     seed: int,
+    key: str | None = None,
+    resample_seed: int = 0,
     rows_at_once: int = 1024,
     report: Callable[[int], Any] = lambda done: None,
-) -> Evaluation | None:
-    """Return the evaluation of a policy on held-out prompts; None where there are none.
+) -> Evaluation:
+    """Return the evaluation of a policy on a held-out set in one setting.
+
+    All estimates resample the same prompts, and so do other evaluations of the set with this resample seed: intervals
+    of differences can be made from the values per prompt.
 
     Args:
         policy: the policy.
-        prompts: where the held-out prompts come from.
+        prompts: knows which answers to its prompts mean the same.
+        rows: the set's prompts, at least one.
         reward: a completion is right when its reward, or the first of several, is above 0; None is not.
-        count: held-out prompts.
-        samples: completions a prompt.
+        setting: how completions are sampled.
+        held_out: the set's name.
         max_new_tokens: after which a completion is cut.
-        setting: a name in SETTINGS.
-        seed: root of the evaluation's random streams.
-        rows_at_once: completions sampled together.
-        report: called with the number of prompts just finished.
-
-    Raises:
-        ValueError: an unknown setting.
+        seed: root of the stream that samples completions.
+        key: the evaluation's name, the setting's by default; it names the stream too.
+        resample_seed: root of the stream that resamples prompts.
+        rows_at_once: most completions sampled together.
+        report: called with 1 after each prompt.
     """
-    if setting not in SETTINGS:
-        raise ValueError(f"evaluation.settings must be of {sorted(SETTINGS)}; got {setting!r}.")
-    rows = [row for name in prompts.held_out_sets[:1] for row in prompts.held_out_rows(name, count)]
-    if not rows:
-        return None
-    ids = encode_prompts(policy, rows, max_new_tokens)
-    generator = TokenUniforms(stream_seed(seed, "eval", setting))
-    correct, distinct, entropies, lengths = [], [], [], []
-    at_once = max(1, rows_at_once // samples)
-    for first in range(0, len(rows), at_once):
-        part = range(first, min(first + at_once, len(rows)))
-        rollouts = sample(
-            policy,
-            [ids[index] for index in part],
-            samples,
-            max_new_tokens,
-            SETTINGS[setting],
-            generator=generator,
-            prompt_index=part,
+    key = key or setting.name
+    collect = Collector(policy, reward, setting, max_new_tokens, TokenUniforms(stream_seed(seed, "eval", key)))
+    judge = Rewards.of(reward).judge.function
+    correct, measured = [], []
+    for row, completions in collect(rows, rows_at_once):
+        texts = [completion.text for completion in completions]
+        right = [completion.reward > 0 for completion in completions]
+        votes = [vote(prompts, row, judge, text, is_right) for text, is_right in zip(texts, right, strict=True)]
+        correct.append(sum(right))
+        distinct = count_distinct(prompts, row, texts, right)
+        measured.append(measure(completions, right, votes, distinct, setting.pass_at))
+        report(1)
+    columns = {name: tuple(values[name] for values in measured) for name in measured[0]}
+    estimates = {
+        name: bootstrap(
+            values,
+            generator=numpy_stream(resample_seed, "bootstrap", held_out),
+            weights=columns["response_length"] if name == "entropy" else None,
         )
-        texts = policy.decode(rollouts.completions())
-        rewards = judged(reward, [rows[index] for index in part], texts, rollouts.completions())
-        for index, row_rewards, start in zip(part, rewards.tolist(), range(0, len(texts), samples), strict=True):
-            right, found = judge(prompts, rows[index], texts[start : start + samples], row_rewards)
-            correct.append(right)
-            distinct.append(found)
-        entropies.append((rollouts.mean(rollouts.entropy_t1), int(rollouts.mask.sum())))
-        lengths.extend(rollouts.lengths.tolist())
-        report(len(part))
-    per_prompt: dict[str, list[float]] = {
-        f"pass@{k}": [pass_at_k(samples, c, k) for c in correct] for k in PASS_AT if k <= samples
+        for name, values in columns.items()
     }
-    per_prompt["distinct"] = [float(value) for value in distinct]
     return Evaluation(
-        setting=setting,
-        samples=samples,
+        key=key,
+        set=held_out,
+        setting=setting.name,
+        samples=setting.samples,
         correct=tuple(correct),
-        distinct=tuple(distinct),
-        entropy=sum(h * n for h, n in entropies) / sum(n for _, n in entropies),
-        response_length=float(np.mean(lengths)),
-        estimates={
-            name: bootstrap(values, generator=numpy_stream(seed, "bootstrap", setting, name))
-            for name, values in per_prompt.items()
-        },
+        distinct=tuple(map(int, columns.pop("distinct"))),
+        per_prompt=columns,
+        estimates=estimates,
     )
+
+
+def measure(
+    completions: Sequence[Completion],
+    right: Sequence[bool],
+    votes: Sequence[str | None],
+    distinct: int,
+    pass_at: Sequence[int],
+) -> dict[str, float]:
+    """Return what one prompt's completions say, by name of the estimate."""
+    count = len(completions)
+    tokens = sum(completion.tokens for completion in completions)
+    return {
+        **{f"pass@{k}": pass_at_k(count, sum(right), k) for k in pass_at},
+        **{f"maj@{k}": majority_at_k(votes, right, k) for k in pass_at if k > 1},
+        "distinct": float(distinct),
+        "response_length": tokens / count,
+        "finished": sum(completion.finished for completion in completions) / count,
+        "entropy": sum(completion.entropy for completion in completions) / tokens,
+    }
+
+
+def count_distinct(prompts: PromptSource, row: Row, texts: Sequence[str], right: Sequence[bool]) -> int:
+    """Return how many of the right completions differ: in the task's canonical form, or in their text."""
+    return len({prompts.solution(row, text) or text.strip() for text, good in zip(texts, right, strict=True) if good})
+
+
+def vote(prompts: PromptSource, row: Row, judge: RewardFunction, text: str, right: bool) -> str | None:
+    """Return what a completion votes for in maj@k; None is no vote.
+
+    The task's canonical form where it has one; else what the judge's `answer(completion)` extracts, where a wrong
+    completion without an answer has no vote; else the text.
+    """
+    solution = prompts.solution(row, text)
+    if solution is not None:
+        return solution
+    extract = getattr(judge, "answer", None)
+    if extract is None:
+        return text.strip()
+    answer = extract(text)
+    if answer is not None and not isinstance(answer, str):
+        raise ValueError(
+            f"reward.answer(completion) must return text or None; got a {type(answer).__name__} for {text[:60]!r}. "
+            "Return the answer as text."
+        )
+    return text.strip() if answer is None and right else answer
 
 
 def evaluate_settings(
     policy: Policy, prompts: PromptSource, reward: RewardFunction | Rewards, config: TrainConfig
-) -> list[Evaluation]:
-    """Return the evaluation of a policy in every setting of `config.evaluation`, with a progress bar for each."""
-    chosen, results = config.evaluation, []
-    for setting in chosen.settings if chosen.prompts else ():
-        with tqdm(total=chosen.prompts, desc=f"evaluate {setting}", unit="prompt", leave=False) as progress:
-            result = evaluate(
-                policy,
-                prompts,
-                reward,
-                count=chosen.prompts,
-                samples=chosen.samples,
-                max_new_tokens=max_new_tokens(config),
-                setting=setting,
-                seed=config.seed,
-                rows_at_once=chosen.rows_at_once,
-                report=progress.update,
-            )
-        if result is not None:
-            results.append(result)
-    return results
-
-
-def evaluate_checkpoint(config: TrainConfig) -> list[Evaluation]:
-    """Return the evaluations of the model at `config.model.path`.
-
-    Raises:
-        FileNotFoundError: no such model.
-        ValueError: no held-out prompts, or a setting that cannot be used.
-    """
-    model = config.model
-    prompts = build_prompts(config)
-    policy = load_policy(model.path, dtype=model.dtype, device=model.device, attention=model.attention)
-    policy = with_chat(policy, config.data)
-    set_threads(model.threads, policy)
-    prompts = fit_prompts(policy, prompts, config, train=False)
-    with closing(build_reward(config)) as reward:
-        check_rewards(reward, prompts)
-        results = evaluate_settings(policy, prompts, reward, config)
-    if not results:
-        raise ValueError("evaluate_checkpoint(config) must have held-out prompts; got none. Set data.held_out.")
-    return results
-
-
-def judge(prompts: PromptSource, row: Row, texts: list[str], rewards: list[float]) -> tuple[int, int]:
-    """Return how many of a prompt's completions are right (reward above 0), and how many distinct ones among them."""
-    right = [text for text, value in zip(texts, rewards, strict=True) if value > 0]
-    return len(right), len({prompts.solution(row, text) or text.strip() for text in right})
+) -> Iterator[Evaluation]:
+    """Yield the evaluation of a policy on every held-out set in every setting, as each finishes, with progress bars."""
+    chosen = config.evaluation
+    named = config.data.prompts is not None and isinstance(config.data.held_out, dict)
+    for held_out in prompts.held_out_sets if chosen.prompts else ():
+        rows = prompts.held_out_rows(held_out, chosen.prompts)
+        for setting in build_settings(chosen) if rows else ():
+            key = f"{held_out}/{setting.name}" if named else setting.name
+            with tqdm(total=len(rows), desc=f"evaluate {key}", unit="prompt", leave=False) as progress:
+                yield evaluate(
+                    policy,
+                    prompts,
+                    rows,
+                    reward,
+                    setting,
+                    held_out=held_out,
+                    key=key,
+                    max_new_tokens=max_new_tokens(config),
+                    seed=config.seed,
+                    resample_seed=chosen.seed,
+                    rows_at_once=chosen.rows_at_once,
+                    report=progress.update,
+                )

@@ -5,7 +5,7 @@ into the run directory, where it can be read again.
 """
 
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from trainer.methods.recipes import RECIPES, training_settings
 PRESETS = Path(__file__).parent / "presets"
 
 
-def config_parser(**kwargs: Any) -> ArgumentParser:
-    """Return the parser that both the command line and `load_config` use."""
+def config_parser(*, skip: Collection[str] = (), **kwargs: Any) -> ArgumentParser:
+    """Return the parser that both the command line and `load_config` use; `skip` leaves settings out."""
     parser = ArgumentParser(**kwargs)
     parser.add_argument(
         "--config", action="config", help="a YAML file, a preset's or a recipe's name; later ones override earlier"
     )
-    parser.add_class_arguments(TrainConfig, as_group=False)
+    parser.add_class_arguments(TrainConfig, as_group=False, skip=set(skip))
     return parser
 
 

@@ -134,9 +134,9 @@ class RunDirectory:
             board.log(values | own, row["step"])
 
     def log_evaluation(self, step: int, evaluation: Evaluation) -> None:
-        """Append an evaluation, with its per-prompt counts, to `evaluations.jsonl`."""
+        """Append an evaluation, with its values per prompt, to `evaluations.jsonl`."""
         append_json(self.path / "evaluations.jsonl", {"step": step, **asdict(evaluation)})
-        values = {f"eval_{evaluation.setting}/{name}": item.value for name, item in evaluation.estimates.items()}
+        values = {f"eval_{evaluation.key}/{name}": item.value for name, item in evaluation.estimates.items()}
         for board in self.boards:
             board.log(values, step)
 

@@ -52,9 +52,11 @@ class TokenUniforms:
 
     Args:
         seed: the stream's seed, from `stream_seed`.
+        first_sample: added to every sample index, where a group is drawn in parts.
     """
 
     seed: int
+    first_sample: int = 0
 
     def __call__(self, prompt: Sequence[int], sample: Sequence[int], length: int) -> Tensor:
         """Return uniforms `[B, length]` in [0, 1), float64, for rows (prompt[b], sample[b]).
@@ -65,7 +67,9 @@ class TokenUniforms:
         True
         """
         rows = [
-            np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, p, s])).random(length)
+            np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, p, s + self.first_sample])).random(
+                length
+            )
             for p, s in zip(prompt, sample, strict=True)
         ]
         return torch.from_numpy(np.stack(rows))

@@ -21,6 +21,7 @@ from trainer.checkpoint import RunState, last_whole_checkpoint, load_checkpoint,
 from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, build_prompts, encode_prompts, fit_prompts, max_new_tokens, with_chat
 from trainer.evaluate import Evaluation, evaluate_settings
+from trainer.evaluation_settings import build_settings
 from trainer.failures import explaining_full_disk, explaining_memory, resume_command
 from trainer.interrupt import Interrupt
 from trainer.methods.pipeline import Algorithm, numbers
@@ -101,6 +102,7 @@ class Run:
         self.rewards: Rewards = build_reward(config) if reward is None else Rewards.of(reward)
         check_rewards(self.rewards, self.prompts)
         self.new_tokens = max_new_tokens(config)
+        build_settings(config.evaluation)
         self.sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
         self.policy = self.load_policy()
         set_threads(config.model.threads, self.policy)
@@ -279,16 +281,17 @@ class Run:
         save_checkpoint(folder, self.policy.save, self.optimizer.state_dict(), self.state, self.config.checkpoint.keep)
 
     def evaluate(self) -> list[Evaluation]:
-        """Evaluate the policy as it is, in every setting, and log the results."""
+        """Evaluate the policy as it is, on every set in every setting, and log each result as it comes."""
+        results = []
         with explaining_memory("evaluation", self.config):
-            results = evaluate_settings(self.policy, self.prompts, self.rewards, self.config)
-        for result in results:
-            self.directory.log_evaluation(self.state.step, result)
+            for result in evaluate_settings(self.policy, self.prompts, self.rewards, self.config):
+                self.directory.log_evaluation(self.state.step, result)
+                results.append(result)
         return results
 
     def finish(self) -> Result:
         """Evaluate the final policy and write the summary."""
-        evaluations = {result.setting: asdict(result)["estimates"] for result in self.evaluate()}
+        evaluations = {result.key: asdict(result)["estimates"] for result in self.evaluate()}
         summary = {
             **summarise(self.directory.rows()),
             "evaluations": evaluations,

@@ -189,6 +189,10 @@ CASES = {
     "options for a function": (["--algorithm.filter_options={a: 1}"], ["algorithm.filter", "no options"]),
     "temperature of zero": (["--rollout.temperature=0"], ["temperature > 0", "0"]),
     "unknown evaluation setting": (["--evaluation.settings=[gredy]"], ["evaluation.settings", "gredy", "paper"]),
+    "evaluation setting out of range": (
+        ["--evaluation.sampling={warm: {temperature: 0.8}, hot: {temperature: 0}}"],
+        ["evaluation.sampling.hot", "temperature > 0"],
+    ),
     "no evaluation samples": (["--evaluation.samples=0"], ["evaluation.samples"]),
     "checkpoints to keep below zero": (["--checkpoint.keep=-1"], ["checkpoint.keep", "-1"]),
     "checkpoints below zero": (["--checkpoint.every=-1"], ["checkpoint.every", "-1"]),

@@ -140,35 +140,6 @@ def test_a_users_module_is_found_in_the_current_folder(command, tmp_path, monkey
     assert "called only_here" in run.said
 
 
-def test_evaluate_prints_what_the_run_measured(tiny, command):
-    """A checkpoint evaluated by hand under the run's settings gives the run's own final numbers."""
-    run = tiny({"optimizer.learning_rate": "1e-3", "evaluation.prompts": "4"})
-    shown = command("evaluate", run.last, "--config", run.path / "config.yaml")
-    assert shown.code == 0, shown.said
-    interval = r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]"
-    assert len(re.findall(rf"^  pass@1 +{interval}$", shown.printed, re.M)) == 2
-    assert len(re.findall(rf"^  distinct +{interval}$", shown.printed, re.M)) == 2
-    for row in run.evaluations:
-        part = shown.printed.partition(f"{run.last}, {row['setting']}: 4 prompts x 4 samples")[2]
-        for name, e in row["estimates"].items():
-            assert f"  {name:10} {e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]" in part
-        assert f"{row['entropy']:.3f} nats/token at temperature 1" in part
-
-
-def test_evaluate_refuses_what_it_cannot_do(command, tmp_path, plugins):
-    small = ["--evaluation.prompts=2", "--evaluation.samples=2"]
-    assert "model.path" in command("evaluate", "/no/such", *small).said
-    assert command("evaluate", *small).code == 2
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "1 2 3 4 7 :"}\n')
-    file = [f"--data.prompts={tmp_path / 'rows.jsonl'}", f"--reward.function={plugins}:parity"]
-    refused = command("evaluate", "countdown-0.2m", *file, "--rollout.max_new_tokens=4")
-    assert refused.code == 1
-    assert "data.held_out" in refused.said
-    greedy = command("evaluate", "countdown-0.2m", *small, "--evaluation.settings=[greedy]")
-    assert greedy.code == 1
-    assert "greedy" in greedy.said
-
-
 def test_output_that_nobody_reads_on_is_no_error():
     """As in `entrocraft --help | head -1`: the reader is gone before anything is written."""
     reader, writer = os.pipe()

@@ -13,8 +13,9 @@ from figures.cli import FIGURES
 from simulations.cli import simulate_parser
 from simulations.experiments import EXPERIMENTS
 from trainer.cli import pretrain_parser
+from trainer.evaluate_command import evaluate_parser
 from trainer.listing import methods_command
-from trainer.parsing import as_config, as_yaml, config_parser, load_config, with_preset_paths
+from trainer.parsing import as_yaml, config_parser, load_config, with_preset_paths
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -51,10 +52,8 @@ def test_command_is_understood(command, workspace):
     if "--help" in command:
         assert name == "--help" or name in entrocraft.COMMANDS
     elif name in ("train", "evaluate"):
-        parser = config_parser()
-        if name == "evaluate":
-            parser.add_argument("policy")
-        assert as_config(parser, parser.parse_args(with_preset_paths(arguments))).steps > 0
+        parser = evaluate_parser() if name == "evaluate" else config_parser()
+        assert parser.parse_args(with_preset_paths(arguments)).steps > 0
     elif name == "pretrain":
         assert pretrain_parser().parse_args(arguments).output
     elif name == "theory":

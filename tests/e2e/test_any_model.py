@@ -129,7 +129,7 @@ def test_command_line_and_python_train_it_alike(folder, tmp_path, monkeypatch, c
     assert len(seen[3]) == 2 * 8
     evaluation = json.loads((result.path / "evaluations.jsonl").read_text())
     assert evaluation["correct"] == [sum(value > 0 for value in seen[3][:8]), sum(value > 0 for value in seen[3][8:])]
-    assert set(evaluation["estimates"]) == {"pass@1", "pass@8", "distinct"}
+    assert {"pass@1", "pass@8", "maj@8", "distinct"} <= set(evaluation["estimates"])
 
 
 def test_padding_changes_nothing(folder, tmp_path):
@@ -173,8 +173,7 @@ def test_a_checkpoint_of_it_loads_and_can_be_evaluated(folder, tmp_path, command
     ours, theirs = (transformers.AutoTokenizer.from_pretrained(path) for path in (checkpoint, folder / "model"))
     assert ours("x = ü").input_ids == theirs("x = ü").input_ids
     assert ours.pad_token == theirs.pad_token
-    small = ["--config", tmp_path / "run" / "config.yaml", "--evaluation.prompts=2", "--evaluation.samples=4"]
-    evaluated = command("evaluate", checkpoint, *small)
+    evaluated = command("evaluate", checkpoint, "--evaluation.prompts=2", "--evaluation.samples=4")
     assert evaluated.code == 0, evaluated.said
     assert "2 prompts x 4 samples" in evaluated.printed
 

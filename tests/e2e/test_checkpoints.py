@@ -159,7 +159,7 @@ def test_rows_that_are_lost_are_no_reason_to_go_on(tiny, copied, command):
     assert "each of the 4 steps before the checkpoint; got 3" in refused.said
 
 
-def test_lora_checkpoints_hold_the_adapter_and_can_be_evaluated(tiny, command, tmp_path):
+def test_lora_checkpoints_hold_the_adapter_and_resume(tiny, command, tmp_path):
     settings = {"model.lora_rank": "2", "optimizer.learning_rate": "1e-2", "checkpoint.every": "2"}
     run = tiny({**settings, "evaluation.prompts": "4"})
     tensors = sorted(path.name for path in run.last.iterdir() if path.suffix == ".safetensors")
@@ -168,11 +168,6 @@ def test_lora_checkpoints_hold_the_adapter_and_can_be_evaluated(tiny, command, t
     adapter = [value for name, value in loaded.named_parameters() if "lora_B" in name]
     assert adapter
     assert any(bool(value.any()) for value in adapter)
-    said = command("evaluate", run.last, "--config", run.path / "config.yaml").printed
-    final = [row for row in run.evaluations if row["step"] == 3]
-    for row in final:
-        for name, estimate in row["estimates"].items():
-            assert f"{name:10} {estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]" in said
     killed = tiny({**settings, "evaluation.prompts": "4"}, output=tmp_path / "run")
     shutil.rmtree(killed.last)
     (killed.path / "summary.json").unlink()

@@ -36,7 +36,7 @@ def test_another_seed_gives_another_run(tiny, learning):
     assert [row["entropy"] for row in first.rows] != [row["entropy"] for row in other.rows]
     assert first.weights != other.weights
     assert first.rollouts(0)[0]["prompt"] != other.rollouts(0)[0]["prompt"]
-    assert first.evaluations[0]["entropy"] != other.evaluations[0]["entropy"]
+    assert first.evaluations[0]["per_prompt"] != other.evaluations[0]["per_prompt"]
 
 
 def test_the_held_out_prompts_do_not_depend_on_the_runs_seed():

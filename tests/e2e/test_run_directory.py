@@ -122,7 +122,9 @@ def test_evaluations_are_counts_with_intervals(run):
     for row in run.evaluations:
         assert len(row["correct"]) == len(row["distinct"]) == 4
         assert all(0 <= d <= c <= 4 for c, d in zip(row["correct"], row["distinct"], strict=True))
-        assert set(row["estimates"]) == {"pass@1", "distinct"}
+        assert list(row["estimates"]) == ["pass@1", "distinct", "response_length", "finished", "entropy"]
+        assert (row["key"], row["set"]) == (row["setting"], "test")
+        assert all(len(values) == 4 for values in row["per_prompt"].values())
         assert row["estimates"]["pass@1"]["value"] == pytest.approx(sum(row["correct"]) / 16)
         assert row["estimates"]["distinct"]["value"] == pytest.approx(sum(row["distinct"]) / 4)
         assert all(e["low"] <= e["value"] <= e["high"] for e in row["estimates"].values())

@@ -1,112 +1,158 @@
-"""Held-out evaluation: pass@k by enumeration, bootstrap coverage, determinism, and what counts as distinct."""
+"""Held-out evaluation: what its numbers say of the completions, determinism, and what counts as the same answer."""
 
 import itertools
-import math
 
-import numpy as np
 import pytest
 
 from trainer.data import FilePrompts, TaskPrompts
-from trainer.evaluate import Estimate, bootstrap, evaluate, judge, pass_at_k
-from trainer.sampling import sample
+from trainer.estimators import bootstrap, majority_at_k
+from trainer.evaluate import blocks, count_distinct, evaluate, evaluate_settings, vote
+from trainer.evaluation_settings import Setting
+from trainer.parsing import config_from
+from trainer.rewards import Part, Rewards
+from trainer.rewards.answers import GSM8K
+from trainer.rewards.boxed_math import BoxedMath
+from trainer.sampling import Sampling, sample
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
 from trainer.tasks.countdown import Countdown, verify
 
 PROMPTS = TaskPrompts(Countdown(), seed=0, split="test", held_out_seed=0)
+T1 = Setting("t1", Sampling(), 8, (1, 8))
+PAPER = Setting("paper", Sampling(0.6, 0.95, 20), 8, (1, 8))
+ROW = Countdown().as_row([3, 3, 7, 9], 63)
 
 
-@pytest.mark.parametrize("samples", [1, 2, 5, 7])
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(samples):
-    for correct, k in itertools.product(range(samples + 1), range(1, samples + 1)):
-        answers = [True] * correct + [False] * (samples - correct)
-        subsets = list(itertools.combinations(answers, k))
-        share = sum(map(any, subsets)) / len(subsets)
-        assert pass_at_k(samples, correct, k) == pytest.approx(share, abs=1e-12)
-
-
-def test_pass_at_k_by_hand():
-    assert pass_at_k(8, 2, 1) == pytest.approx(0.25)
-    assert pass_at_k(5, 2, 2) == pytest.approx(1 - 3 / 10)
-    assert pass_at_k(32, 0, 8) == 0.0
-    assert pass_at_k(32, 25, 8) == 1.0  # only 7 wrong ones: 8 must hold a right one
-
-
-@pytest.mark.parametrize(("samples", "k"), [(4, 5), (1, 8)])
-def test_pass_at_k_refuses_more_than_were_drawn(samples, k):
-    with pytest.raises(ValueError, match=rf"samples={samples}, k={k}.*k <= samples"):
-        pass_at_k(samples, 1, k)
-
-
-def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say():
-    # 300 data sets of 40 prompts with a skewed truth; 95 % less the small-sample loss of the percentile interval.
-    # 0.90 and 0.99 are three standard errors, sqrt(0.95 * 0.05 / 300) = 0.0126, and more away from 0.95
-    generator, truth = np.random.default_rng(1), 2 / 7
-    covered = 0
-    for data_set in range(300):
-        estimate = bootstrap(generator.beta(2, 5, size=40).tolist(), generator=numpy_stream(0, "bootstrap", data_set))
-        covered += estimate.low <= truth <= estimate.high
-    assert 0.90 <= covered / 300 <= 0.99
-
-
-def test_bootstrap_by_hand():
-    values = [0.0] * 30 + [1.0] * 70
-    estimate = bootstrap(values, generator=numpy_stream(0, "bootstrap"))
-    spread = 1.96 * math.sqrt(0.7 * 0.3 / 100)
-    assert estimate.value == pytest.approx(0.7, abs=1e-12)
-    # quantiles of 2000 resamples, on a grid of 1/100: 0.01 of grid and 0.01 of noise
-    assert (estimate.low, estimate.high) == pytest.approx((0.7 - spread, 0.7 + spread), abs=0.02)
-    assert estimate == bootstrap(values, generator=numpy_stream(0, "bootstrap"))
-    assert bootstrap([0.25] * 9, generator=numpy_stream(0, "other")) == Estimate(0.25, 0.25, 0.25)
-
-
-def test_judge_counts_right_answers_and_how_many_of_them_differ():
-    row = Countdown().as_row([3, 3, 7, 9], 63)
+def test_distinct_right_answers_are_told_apart_by_the_tasks_canonical_form():
     judged = {
-        "7 * 9 63": 1.0,
-        "9 * 7 63": 1.0,  # the same
-        "3 * 3 9 9 * 7 63": 1.0,
-        "3 * 7 21 21 * 3 63": 1.0,
-        "3 + 3 6 9 * 7 63": 1.0,  # the same as the first, after a step it does not need
-        "7 * 9 62": 0.0,
-        "7 + 9 16": 0.0,
+        "7 * 9 63": True,
+        "9 * 7 63": True,  # the same
+        "3 * 3 9 9 * 7 63": True,
+        "3 * 7 21 21 * 3 63": True,
+        "3 + 3 6 9 * 7 63": True,  # the same as the first, after a step it does not need
+        "7 * 9 62": False,
+        "7 + 9 16": False,
     }
-    assert [float(verify(row["numbers"], 63, text).correct) for text in judged] == list(judged.values())
-    assert judge(PROMPTS, row, list(judged), list(judged.values())) == (5, 3)
-    assert judge(PROMPTS, row, ["7 * 9 62"] * 3, [0.0] * 3) == (0, 0)
+    assert [verify(ROW["numbers"], 63, text).correct for text in judged] == list(judged.values())
+    assert count_distinct(PROMPTS, ROW, list(judged), list(judged.values())) == 3
+    assert count_distinct(PROMPTS, ROW, ["7 * 9 62"] * 3, [False] * 3) == 0
 
 
-def test_judge_counts_no_distinct_answer_that_the_reward_calls_wrong():
+def test_no_distinct_answer_is_one_that_the_reward_calls_wrong():
     # a reward of the user's own may ask for more than the task's verifier
-    row = Countdown().as_row([3, 3, 7, 9], 63)
-    assert judge(PROMPTS, row, ["7 * 9 63", "3 * 7 21 21 * 3 63"], [0.0, 1.0]) == (1, 1)
+    assert count_distinct(PROMPTS, ROW, ["7 * 9 63", "3 * 7 21 21 * 3 63"], [False, True]) == 1
 
 
-def test_judge_of_prompts_from_a_file_goes_by_reward_and_text():
+def test_distinct_answers_to_prompts_from_a_file_go_by_text():
     source = FilePrompts([], {}, seed=0)
-    texts = ["a ", " a", "b", "c", "c"]
-    assert judge(source, {}, texts, [1.0, 0.5, 1.0, 0.0, -1.0]) == (3, 2)
+    assert count_distinct(source, {}, ["a ", " a", "b", "c", "c"], [True, True, True, False, False]) == 2
 
 
-def evaluate_shipped(policy, setting="t1", **options):
-    settings = {"count": 10, "samples": 8, "max_new_tokens": 13, "seed": 0, **options}
-    return evaluate(policy, PROMPTS, Countdown().reward, setting=setting, **settings)
+class Extracting:
+    """A judge that says which answer it read: the last word, if it is a number."""
+
+    def __call__(self, prompts, completions, completion_ids, **columns):
+        return [float(text.endswith("4")) for text in completions]
+
+    def answer(self, completion):
+        last = completion.split()[-1]
+        return last if last.isdigit() else None
 
 
-@pytest.mark.parametrize("setting", ["t1", "paper"])
+def test_votes_go_to_the_canonical_form_then_to_what_the_judge_reads_then_to_the_text():
+    plain, source = Countdown().reward, FilePrompts([], {}, seed=0)
+    assert vote(PROMPTS, ROW, plain, "9 * 7 63", True) == vote(PROMPTS, ROW, plain, "7 * 9 63", True) == "(7*9)"
+    assert vote(PROMPTS, ROW, plain, " 7 * 9 62 ", False) == "7 * 9 62"
+    assert vote(PROMPTS, ROW, Extracting(), "7 * 9 62", False) == "62"
+    assert vote(source, {}, Extracting(), "two and two is 4", True) == "4"
+    assert vote(source, {}, Extracting(), "I do not know", False) is None
+    assert vote(source, {}, Extracting(), "so A4 ", True) == "so A4"  # right without an answer: it has a vote
+    assert vote(source, {}, plain, " same ", False) == "same"
+
+
+@pytest.mark.parametrize(
+    ("judge", "completion", "expected"),
+    [
+        (GSM8K(), "so #### $1,000.00 in all", "1000"),
+        (GSM8K(), "#### 1e3 or 2.50", "2.5"),
+        (GSM8K(), "#### -0", "0"),
+        (GSM8K(), "it is 4", None),
+        (GSM8K(last_number=True), "it is 4", "4"),
+        (BoxedMath(), r"\boxed{1} or \boxed{ \frac{1}{2}  m }", r"\frac{1}{2} m"),
+        (BoxedMath(), r"\boxed{ }", None),
+        (BoxedMath(), "4", None),
+    ],
+)
+def test_built_in_judges_say_what_they_read(judge, completion, expected):
+    assert vote(FilePrompts([], {}, seed=0), {}, judge, completion, False) == expected
+
+
+def test_the_first_of_several_rewards_judges(shipped):
+    """Its rewards say what is right and its `answer` what is voted for; a None is not right."""
+
+    def never(prompts, completions, completion_ids, **columns):
+        return [1.0] * len(completions)
+
+    class First:
+        def __call__(self, prompts, completions, completion_ids, **columns):
+            return [1.0 if len(ids) % 2 else None for ids in completion_ids]
+
+        def answer(self, completion):
+            return "all agree"
+
+    rewards = Rewards((Part("first", First()), Part("never", never, 5.0)))
+    rows = PROMPTS.held_out_rows("test", 3)
+    found = evaluate(shipped, FilePrompts([], {}, 0), rows, rewards, T1, held_out="x", max_new_tokens=6, seed=0)
+    assert 0 < sum(found.correct) < 24
+    assert found.per_prompt["maj@8"] == pytest.approx([count / 8 for count in found.correct])
+
+
+def test_an_answer_that_is_no_text_is_refused():
+    class Numbers(Extracting):
+        def answer(self, completion):
+            return 4
+
+    with pytest.raises(ValueError, match=r"answer\(completion\) must return text or None; got a int for 'so 4'"):
+        vote(FilePrompts([], {}, seed=0), {}, Numbers(), "so 4", True)
+
+
+def evaluate_shipped(policy, setting=T1, count=10, **options):
+    settings = {"max_new_tokens": 13, "seed": 0, "held_out": "test", **options}
+    return evaluate(policy, PROMPTS, PROMPTS.held_out_rows("test", count), Countdown().reward, setting, **settings)
+
+
+@pytest.mark.parametrize("setting", [T1, PAPER], ids=["t1", "paper"])
 def test_evaluation_repeats_and_follows_the_seed(shipped, setting):
     first = evaluate_shipped(shipped, setting)
     assert first == evaluate_shipped(shipped, setting)
     assert first.correct != evaluate_shipped(shipped, setting, seed=1).correct
-    assert first.setting == setting
+    assert (first.key, first.set, first.setting) == (setting.name, "test", setting.name)
 
 
-def test_evaluation_does_not_depend_on_how_many_rows_are_sampled_at_once(shipped64):
-    whole, done = evaluate_shipped(shipped64), []
-    parts = evaluate_shipped(shipped64, report=done.append, rows_at_once=25)  # three prompts of eight samples
-    assert done == [3, 3, 3, 1]
-    assert (parts.correct, parts.distinct, parts.estimates) == (whole.correct, whole.distinct, whole.estimates)
-    assert parts.entropy == pytest.approx(whole.entropy, abs=1e-6)  # the model's norms round to float32
-    assert parts.response_length == pytest.approx(whole.response_length, abs=1e-12)
+def test_sets_of_a_name_have_streams_of_their_own(shipped):
+    named = evaluate_shipped(shipped, key="easy/t1")
+    assert named.key == "easy/t1"
+    assert named.correct != evaluate_shipped(shipped).correct
+    assert named.correct != evaluate_shipped(shipped, key="hard/t1").correct
+
+
+@pytest.mark.parametrize("rows_at_once", [25, 5])  # three prompts of eight samples; a prompt's in parts of 5 and 3
+def test_evaluation_does_not_depend_on_how_many_rows_are_sampled_at_once(shipped64, rows_at_once):
+    whole, done = evaluate_shipped(shipped64, count=4), []
+    parts = evaluate_shipped(shipped64, count=4, report=done.append, rows_at_once=rows_at_once)
+    assert done == [1] * 4
+    assert (parts.correct, parts.distinct) == (whole.correct, whole.distinct)
+    for name, estimate in whole.estimates.items():  # the model's norms round to float32
+        assert parts.estimates[name].value == pytest.approx(estimate.value, abs=1e-6)
+
+
+@pytest.mark.parametrize(("prompts", "samples", "rows"), [(5, 2, 4), (5, 8, 3), (1, 1, 1), (3, 4, 100), (2, 6, 6)])
+def test_blocks_cover_every_row_once_and_hold_no_more_than_asked(prompts, samples, rows):
+    found = list(blocks(prompts, samples, rows))
+    assert all(len(places) * len(drawn) <= rows for places, drawn in found)
+    covered = [pair for places, drawn in found for pair in itertools.product(places, drawn)]
+    assert sorted(covered) == list(itertools.product(range(prompts), range(samples)))
+    # a prompt's samples come in order, and no other prompt's between them
+    assert [place for place, _ in covered] == sorted(place for place, _ in covered)
 
 
 def test_evaluation_is_what_its_completions_say(shipped64):
@@ -123,18 +169,81 @@ def test_evaluation_is_what_its_completions_say(shipped64):
     assert result.correct == tuple(right)
     assert result.distinct == tuple(len(set(found) - {None}) for found in solutions)
     assert sum(right) > sum(result.distinct) > 0
-    assert set(result.estimates) == {"pass@1", "pass@8", "distinct"}  # 32 were not drawn
-    assert result.estimates["pass@1"].value == pytest.approx(sum(right) / 80, abs=1e-12)
-    assert result.estimates["pass@8"].value == pytest.approx(sum(count > 0 for count in right) / 10, abs=1e-12)
-    assert result.entropy == pytest.approx(rollouts.mean(rollouts.entropy_t1), abs=1e-6)
-    assert result.response_length == pytest.approx(rollouts.lengths.double().mean().item(), abs=1e-12)
+    names = ["pass@1", "pass@8", "maj@8", "distinct", "response_length", "finished", "entropy"]
+    assert list(result.estimates) == names
+    assert {*result.per_prompt, "distinct"} == set(names)
+    value = {name: estimate.value for name, estimate in result.estimates.items()}
+    assert value["pass@1"] == pytest.approx(sum(right) / 80, abs=1e-12)
+    assert value["pass@8"] == pytest.approx(sum(count > 0 for count in right) / 10, abs=1e-12)
+    majorities = [
+        majority_at_k(
+            [solution or text for solution, text in zip(found, texts[8 * place :], strict=False)],
+            [solution is not None for solution in found],
+            8,
+        )
+        for place, found in enumerate(solutions)
+    ]
+    assert value["maj@8"] == pytest.approx(sum(majorities) / 10, abs=1e-12)
+    assert value["pass@1"] != value["maj@8"] != value["pass@8"]
+    assert value["entropy"] == pytest.approx(rollouts.mean(rollouts.entropy_t1), abs=1e-6)
+    assert value["response_length"] == pytest.approx(rollouts.lengths.double().mean().item(), abs=1e-12)
+    assert value["finished"] == pytest.approx(rollouts.finished.double().mean().item(), abs=1e-12)
+    assert 0 < value["finished"] < 1
     for estimate in result.estimates.values():
         assert estimate.low <= estimate.value <= estimate.high
 
 
-def test_evaluation_refuses_unknown_settings_and_says_none_without_prompts(shipped):
-    with pytest.raises(ValueError, match=r"\['paper', 't1'\]; got 'greedy'"):
-        evaluate_shipped(shipped, "greedy")
-    nothing = FilePrompts([{"prompt": "1 :"}], {}, seed=0)
-    options = {"count": 5, "samples": 2, "max_new_tokens": 5, "setting": "t1", "seed": 0}
-    assert evaluate(shipped, nothing, Countdown().reward, **options) is None
+def test_all_intervals_of_a_set_come_from_the_same_resampled_prompts(shipped):
+    """So that the interval of a difference is that of the differences per prompt."""
+    first, second = evaluate_shipped(shipped), evaluate_shipped(shipped, PAPER, seed=1)
+    for result in (first, second):
+        for name in ("pass@8", "maj@8", "finished"):
+            again = bootstrap(result.per_prompt[name], generator=numpy_stream(0, "bootstrap", "test"))
+            assert result.estimates[name] == again
+    other = evaluate_shipped(shipped, resample_seed=1)
+    assert other.correct == first.correct
+    assert other.estimates["pass@1"] != first.estimates["pass@1"]
+
+
+def test_greedy_takes_the_likeliest_token(shipped):
+    found = [evaluate_shipped(shipped, Setting("greedy", Sampling(top_k=1), 1, (1,)), seed=seed) for seed in (0, 1)]
+    assert found[0].per_prompt == found[1].per_prompt
+    assert list(found[0].estimates) == ["pass@1", "distinct", "response_length", "finished", "entropy"]
+
+
+SETS = {"easy": [{"prompt": "1 1 2 2 3 :"}], "hard": [{"prompt": "9 8 7 6 90 :"}, {"prompt": "1 2 3 4 50 :"}]}
+
+
+def odd(prompts, completions, completion_ids, **columns):
+    return [float(len(ids) % 2) for ids in completion_ids]
+
+
+def test_every_set_is_evaluated_in_every_setting_as_it_comes(shipped):
+    settings = {
+        "data": {"prompts": "p.jsonl", "held_out": {"easy": "e.jsonl", "hard": "h.jsonl"}},
+        "rollout": {"max_new_tokens": 5},
+        "evaluation": {"samples": 4, "settings": ["t1", "warm"], "sampling": {"warm": {"temperature": 0.8}}},
+    }
+    scored = []
+
+    def counting(prompts, completions, completion_ids, **columns):
+        scored.append(len(completions))
+        return odd(prompts, completions, completion_ids)
+
+    results = evaluate_settings(shipped, FilePrompts([], SETS, seed=0), counting, config_from(settings))
+    assert scored == []
+    first = next(results)
+    assert scored == [4]  # the others wait until they are asked for
+    every = [first, *results]
+    assert [result.key for result in every] == ["easy/t1", "easy/warm", "hard/t1", "hard/warm"]
+    assert [result.set for result in every] == ["easy", "easy", "hard", "hard"]
+    assert [len(result.correct) for result in every] == [1, 1, 2, 2]
+    settings["evaluation"]["prompts"] = 0
+    assert not list(evaluate_settings(shipped, FilePrompts([], SETS, seed=0), odd, config_from(settings)))
+
+
+def test_a_set_without_a_name_goes_by_the_setting(shipped):
+    settings = {"data": {"prompts": "p", "held_out": "h.jsonl"}, "rollout": {"max_new_tokens": 5}}
+    settings["evaluation"] = {"samples": 2, "settings": ["t1"]}
+    source = FilePrompts([], {"held_out": SETS["hard"]}, seed=0)
+    assert [found.key for found in evaluate_settings(shipped, source, odd, config_from(settings))] == ["t1"]

@@ -69,6 +69,15 @@ class GSM8K:
         value = marked_number(completion)
         return last_number(completion) if value is None and self.last_number else value
 
+    def answer(self, completion: str) -> str | None:
+        """Return what a completion votes for in maj@k: its final number, written so that equal ones are equal text.
+
+        >>> GSM8K().answer("#### $1,000.00"), GSM8K().answer("a thousand")
+        ('1000', None)
+        """
+        value = self.final(completion)
+        return None if value is None else f"{(value + 0).normalize():f}"
+
     def check(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Refuse rows whose answer holds no number, before a run starts.
 

@@ -67,6 +67,10 @@ class BoxedMath:
             return 1.0
         return float(self.worker.ask(json.dumps([gold, given])) == "1")
 
+    def answer(self, completion: str) -> str | None:
+        """Return what a completion votes for in maj@k: the text of its last box; values written differently part."""
+        return " ".join((last_boxed(completion) or "").split()) or None
+
     @property
     def failures(self) -> int:
         """Return how many comparisons have failed so far."""
