@@ -16,7 +16,7 @@ from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
-from trainer.data import read_rows
+from trainer.data.rows import Layout, read_rows
 from trainer.methods.stages import RewardFunction
 from trainer.rewards import score
 from trainer.rewards.answers import GSM8K, gold_number
@@ -42,7 +42,7 @@ def main() -> int:
     """Run every check and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="GSM8K as .jsonl")
-    rows = read_rows(parser.parse_args().file, "question")
+    rows = read_rows(parser.parse_args().file, Layout("question"))
     gold = [gold_number(row["answer"]) for row in rows]
     wrong = check(GSM8K(), rows, [row["answer"] for row in rows], "gsm8k, the data set's own solution", 1)
     with closing(BoxedMath()) as boxed:

@@ -74,10 +74,12 @@ class RewardConfig:
     """How completions are scored.
 
     Args:
-        function: name of a built-in reward, or `module:function` of your own, with TRL's reward signature; or several
-            with their weights, such as {gsm8k: 1.0, format: 0.2}, whose weighted sum is the reward. The first one says
-            in evaluation whether a completion is right. null takes the task's own verifier.
-        options: hyper-parameters of built-in rewards by name, such as {overlong: {limit: 3072}}.
+        function: name of a built-in reward (countdown, exact_match, gsm8k, boxed_math, format, overlong), or
+            `module:name` of your own, with TRL's reward signature; or several with their weights, such as
+            {gsm8k: 1.0, format: 0.2}: the reward is the weighted sum of those that do not answer None. In evaluation
+            the first one alone is asked, and a completion is right where it gives more than 0. null takes the task's
+            own verifier.
+        options: hyper-parameters of rewards that are classes, by name, such as {overlong: {limit: 3072}}.
         convention: `as_is`, or `signed`, which maps rewards in [0, 1] to 2 r - 1 before advantages are computed.
         timeout_s: seconds that checking one mathematical answer may take; past it the sample scores 0.
     """

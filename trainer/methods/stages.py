@@ -97,11 +97,12 @@ NEEDS = {
 class RewardFunction(Protocol):
     """Scores completions; extra columns of the data set arrive as lists of the same length (TRL's signature).
 
-    None says that the reward does not apply to a completion.
+    Prompts are as in the data: text, or conversations. Completions are text. None says that the reward does not apply
+    to a completion.
     """
 
     def __call__(
-        self, prompts: list[str], completions: list[str], completion_ids: list[list[int]], **columns: Any
+        self, prompts: list[Any], completions: list[str], completion_ids: list[list[int]], **columns: Any
     ) -> Sequence[float | None]: ...
 
 
