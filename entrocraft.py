@@ -153,6 +153,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
         "derive the entropy formulas and check every step",
         lambda arguments: load("entropy_theory.cli").theory_command(arguments),
     ),
+    "report": (
+        "write one page of a run, or of several side by side",
+        lambda arguments: load("figures.report_cli").report_command(arguments),
+    ),
     "figures": (
         "draw figures and tables from run directories",
         lambda arguments: load("figures.cli").figures_command(arguments),

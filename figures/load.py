@@ -14,7 +14,7 @@ class LoadedRun:
     """What a figure needs of a run directory.
 
     Args:
-        name: the directory's name, with its parent's where names repeat.
+        name: the directory's name, with its parents' where names repeat.
         metrics: one row a step, the columns of `metrics.jsonl`.
         summary: `summary.json`.
         evaluations: one dict an evaluation, as in `evaluations.jsonl`, oldest first.
@@ -80,13 +80,22 @@ def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
     """
     if not paths:
         raise ValueError("load_runs(paths) must get at least one run directory; got none.")
-    runs = [load_run(path) for path in paths]
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        runs = [
-            replace(run, name=f"{path.resolve().parent.name}/{run.name}") for run, path in zip(runs, paths, strict=True)
-        ]
-    return runs
+    return [replace(load_run(path), name=name) for path, name in zip(paths, unique_names(paths), strict=True)]
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Return the directories' names, with as many of their parents as it takes to tell them apart.
+
+    >>> unique_names([Path("/runs/a/grpo"), Path("/runs/b/grpo")])
+    ['a/grpo', 'b/grpo']
+    """
+    parts = [path.resolve().parts for path in paths]
+    longest = max(map(len, parts))
+    for depth in range(1, longest + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    return names
 
 
 @dataclass(frozen=True)

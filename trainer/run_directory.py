@@ -22,15 +22,17 @@ from trainer.same_run import check_same_run, recorded
 MARKS = ("config.yaml", "environment.json", "checkpoints")
 # The name of config.yaml while a run is being removed: it goes last, so that a kill on the way leaves a sign.
 REMOVING = "config.yaml.removing"
+JSON = ("columns.json", "environment.json")
 # What there can be before config.yaml, which is written last: a run that was killed as it began.
-BEFORE_CONFIG = {"checkpoints", "rollouts", "environment.json", "environment.json.new", "config.yaml.new"}
+BEFORE_CONFIG = {"checkpoints", "rollouts", *JSON, *(f"{name}.new" for name in (*JSON, "config.yaml"))}
 
 
 class RunDirectory:
     """Writes `config.yaml`, `environment.json`, `metrics.jsonl`, `evaluations.jsonl`, `rollouts/`, `summary.json`.
 
-    `metrics.jsonl` has one row a step with the columns of `trainer.columns`, flushed as it is written. Whenever the
-    process is killed, what is there is a run to resume, or counts as an empty folder.
+    `metrics.jsonl` has one row a step with the columns of `trainer.columns`, flushed as it is written;
+    `columns.json` says what they are. Whenever the process is killed, what is there is a run to resume, or counts as an
+    empty folder.
 
     Args:
         config: the run's configuration; its `output` is the folder. `resume` with nothing to resume yet begins the run,
@@ -61,6 +63,7 @@ class RunDirectory:
             print(f"nothing to resume in {self.path} yet: starting at step 0", file=sys.stderr)
         for folder in ("checkpoints", "rollouts"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "columns.json", {name: column._asdict() for name, column in COLUMNS.items()})
         if not self.resumed:
             write_json(self.path / "environment.json", environment(config))
             write_text(self.path / "config.yaml", as_yaml(recorded(config)))

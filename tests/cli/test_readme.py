@@ -10,6 +10,7 @@ import torch
 import entrocraft
 from entropy_theory.cli import ACTIONS
 from figures.cli import FIGURES
+from figures.report_cli import report_parser
 from simulations.cli import simulate_parser
 from simulations.experiments import EXPERIMENTS
 from trainer.cli import pretrain_parser
@@ -61,6 +62,8 @@ def test_command_is_understood(command, workspace):
         options().parse_args(arguments[1:])
     elif name == "methods":
         assert methods_command(arguments) == 0
+    elif name == "report":
+        assert report_parser().parse_args(arguments).runs
     elif name == "simulate":
         assert simulate_parser(EXPERIMENTS[arguments[0]]).parse_args(arguments[1:]).output
     else:

@@ -40,6 +40,7 @@ def test_the_files_are_those_of_the_contract(run):
     state = {"trainer_state.json", "trainer_state.safetensors", "SHA256SUMS"}
     assert len(board) == 1
     assert found - board == {
+        "columns.json",
         "config.yaml",
         "environment.json",
         "evaluations.jsonl",
@@ -56,6 +57,9 @@ def test_a_row_has_every_column_in_order_and_no_nan(run):
     rows = [json.loads(line, parse_constant=refuse) for line in lines]
     assert [list(row) for row in rows] == [list(COLUMNS)] * 3
     assert [row["step"] for row in rows] == [0, 1, 2]
+    described = json.loads((run.path / "columns.json").read_text())
+    assert list(described) == list(COLUMNS)
+    assert described["entropy"] == {"unit": "nats/token", "description": COLUMNS["entropy"].description}
     assert all(isinstance(value, int | float | None) for row in rows for name, value in row.items() if name != "info")
     for file in ("evaluations.jsonl", "rollouts/step_1.jsonl"):
         assert [json.loads(line, parse_constant=refuse) for line in (run.path / file).read_text().splitlines()]
