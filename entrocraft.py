@@ -141,6 +141,14 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
         "make a testbed's base model from demonstrations",
         lambda arguments: load("trainer.cli").pretrain_command(arguments),
     ),
+    "export": (
+        "write a checkpoint as a plain Hugging Face model, adapters merged in",
+        lambda arguments: load("trainer.cli").export_command(arguments),
+    ),
+    "presets": (
+        "list the named settings for --config",
+        lambda arguments: load("trainer.cli").presets_command(arguments),
+    ),
     "methods": (
         "list every method of the field, its options, state and source",
         lambda arguments: load("trainer.listing").methods_command(arguments),

@@ -99,18 +99,13 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
         ValueError: a shipped model whose files do not match their hashes, or a type and attention that do not go
             together.
     """
-    folder = SHIPPED.get(name, Path(name))
+    source = model_source(name)
     if name in SHIPPED:
-        if fault := damage(folder):
+        if fault := damage(Path(source)):
             raise ValueError(
                 f"load_policy(name={name!r}) must find the files that {HASH_FILE} lists; got damage: {fault}. "
                 "Reinstall the package, or load the folder by its path if the change is yours."
             )
-    elif not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1):
-        raise FileNotFoundError(
-            f"load_policy(name={name!r}) must name a folder, a hub id (owner/model) or one of {sorted(SHIPPED)}; "
-            "got a folder that does not exist. Check model.path."
-        )
     if (dtype, attention) == ("float64", "eager"):
         raise ValueError(
             "load_policy(dtype='float64', attention='eager') must not be combined: transformers' eager softmax is "
@@ -124,10 +119,14 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
     else:
         choices = [attention]
     transformers.utils.logging.disable_progress_bar()
-    source = str(folder) if folder.is_dir() else name
     try:
         model = read_model(source, torch.float64 if dtype == "float64" else torch.float32, choices)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    except ImportError as error:
+        raise ImportError(
+            f"load_policy(name={name!r}, attention={attention!r}) needs a package that is not installed; got: "
+            f"{first_line(error)}. Install it, or set model.attention: sdpa."
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise FileNotFoundError(
             f"load_policy(name={name!r}) must name a model and tokenizer in Hugging Face format; got: "
@@ -141,6 +140,26 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
     model = model.to(device).eval()
     model.entrocraft_dtype = dtype
     return Policy(model, tokenizer, stop_ids(model, tokenizer), context_length(model))
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, without its full stop."""
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def model_source(name: str) -> str:
+    """Return what transformers calls the model of this name: a folder, or a hub id.
+
+    Raises:
+        FileNotFoundError: neither a hub id nor a folder that exists.
+    """
+    folder = SHIPPED.get(name, Path(name))
+    if not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1):
+        raise FileNotFoundError(
+            f"load_policy(name={name!r}) must name a folder, a hub id (owner/model) or one of {sorted(SHIPPED)}; "
+            "got a folder that does not exist. Check model.path."
+        )
+    return str(folder) if folder.is_dir() else name
 
 
 def set_threads(threads: int, policy: Policy) -> None:
@@ -225,7 +244,7 @@ def usable_device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"model.device={name!r} must be a device of this machine; got: {str(error).splitlines()[0]} "
+            f"model.device={name!r} must be a device of this machine; got: {first_line(error)}. "
             "Set it to auto, cpu, or a GPU such as cuda:0."
         ) from error
     return name

@@ -1,4 +1,4 @@
-"""New models for testbeds: a word-level tokenizer and a small Qwen3-architecture network with random weights."""
+"""Models without weights to load: small random ones for testbeds, and the shape alone of any model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from trainer.model import Policy
+from trainer.model import Policy, context_length, model_source
 
 
 def word_tokenizer(words: Sequence[str], *, context_length: int) -> transformers.PreTrainedTokenizerFast:
@@ -50,3 +50,31 @@ def new_qwen3(
         torch.manual_seed(seed)
         model = transformers.Qwen3ForCausalLM(config)
     return Policy(model.eval(), tokenizer, (tokenizer.eos_token_id,), context_length)
+
+
+def meta_policy(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False, with_tokenizer: bool = True
+) -> Policy:
+    """Return a policy whose network has the shape of a model and no weights: of the model, `config.json` alone is read.
+
+    Args:
+        name: as `load_policy` takes it.
+        revision: branch, tag or commit of a hub model; null for its main one.
+        trust_remote_code: run Python code that comes with the model's files.
+        with_tokenizer: also read the tokenizer; None without.
+
+    Raises:
+        FileNotFoundError: no such folder, and no such model on the hub (or the hub is out of reach).
+    """
+    source, given = model_source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, **given)
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **given) if with_tokenizer else None
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"meta_policy(name={name!r}) must name a model in Hugging Face format; got: "
+            f"{str(error).splitlines()[0]} Check model.path, or the connection to the hub."
+        ) from error
+    return Policy(model.eval(), tokenizer, (), context_length(model))

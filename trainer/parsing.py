@@ -18,20 +18,31 @@ from trainer.methods.lookup import nearest
 from trainer.methods.recipes import RECIPES, training_settings
 
 PRESETS = Path(__file__).parent / "presets"
+PRETRAIN_PRESETS = PRESETS / "pretrain"
 
 
 def config_parser(*, skip: Collection[str] = (), **kwargs: Any) -> ArgumentParser:
     """Return the parser that both the command line and `load_config` use; `skip` leaves settings out."""
     parser = ArgumentParser(**kwargs)
     parser.add_argument(
-        "--config", action="config", help="a YAML file, a preset's or a recipe's name; later ones override earlier"
+        "--config",
+        action="config",
+        help="a YAML file, a preset's name (`entrocraft presets` lists them) or a "
+        "recipe's; later ones override earlier",
     )
     parser.add_class_arguments(TrainConfig, as_group=False, skip=set(skip))
     return parser
 
 
-def with_preset_paths(arguments: Sequence[str]) -> list[str]:
+def with_preset_paths(
+    arguments: Sequence[str], folder: Path = PRESETS, recipes: Mapping[str, Any] = RECIPES
+) -> list[str]:
     """Return command-line arguments with the names of presets and recipes after `--config` replaced by what they hold.
+
+    Args:
+        arguments: of the command line.
+        folder: where its presets are.
+        recipes: its recipes by name.
 
     Raises:
         ValueError: neither a file nor a preset nor a recipe.
@@ -39,18 +50,31 @@ def with_preset_paths(arguments: Sequence[str]) -> list[str]:
     resolved = [part for argument in arguments for part in split_config(argument)]
     for index, value in enumerate(resolved[1:], 1):
         if resolved[index - 1] == "--config" and not Path(value).is_file():
-            preset = PRESETS / f"{value}.yaml"
-            presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+            preset = folder / f"{value}.yaml"
+            presets = list(described_presets(folder))
             if preset.is_file():
                 resolved[index] = str(preset)
-            elif value in RECIPES:
+            elif value in recipes:
                 resolved[index] = yaml.safe_dump(training_settings(value))
             else:
+                or_recipe = f" or one of the recipes {sorted(recipes)}" if recipes else ""
                 raise ValueError(
-                    f"--config {value} must name a YAML file, one of the presets {presets} or one of the recipes "
-                    f"{sorted(RECIPES)}; got neither. {nearest(value, [*presets, *RECIPES])}"
+                    f"--config {value} must name a YAML file or one of the presets {presets}{or_recipe}; got neither. "
+                    f"{nearest(value, [*presets, *recipes])}"
                 )
     return resolved
+
+
+def described_presets(folder: Path = PRESETS) -> dict[str, str]:
+    """Return the presets in a folder by name, each with the first line of its comment.
+
+    >>> described_presets()["quickstart"]
+    'The main job in miniature: GRPO on countdown from the shipped base model.'
+    """
+    return {
+        path.stem: path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        for path in sorted(folder.glob("*.yaml"))
+    }
 
 
 def split_config(argument: str) -> list[str]:

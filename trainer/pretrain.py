@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from trainer.data import build_task
 from trainer.hashes import write_hashes
-from trainer.model import Policy, completion_logits
+from trainer.model import Policy, completion_logits, usable_device
 from trainer.new_model import new_qwen3, word_tokenizer
 from trainer.streams import python_stream, stream_seed
 
@@ -35,7 +35,9 @@ class PretrainConfig:
         layers: decoder layers.
         heads: attention heads.
         feed_forward: width of the gated feed-forward block.
-        threads: CPU threads; 1 is fastest for a model this small, and needed for bit-equal rebuilding.
+        device: a torch device, or `auto` for the first GPU where there is one; the shipped model was made on the CPU.
+        threads: CPU threads; 1 is fastest for a model this small, and needed for bit-equal rebuilding. 0 leaves it to
+            torch.
     """
 
     output: Path = field(default=Path("runs/base"))
@@ -51,6 +53,7 @@ class PretrainConfig:
     layers: int = 3
     heads: int = 4
     feed_forward: int = 256
+    device: str = "cpu"
     threads: int = 1
 
 
@@ -62,7 +65,9 @@ def pretrain(config: PretrainConfig) -> Policy:
     """
     if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
         raise FileExistsError(f"pretrain(output={str(config.output)!r}) must be a new or empty folder; got another.")
-    torch.set_num_threads(config.threads)
+    device = usable_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     task = build_task(config.task)
     tokenizer = word_tokenizer(task.words, context_length=64)
     policy = new_qwen3(
@@ -74,9 +79,11 @@ def pretrain(config: PretrainConfig) -> Policy:
         context_length=64,
         seed=stream_seed(config.seed, "init") % 2**32,
     )
+    policy.model.to(device)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.learning_rate, weight_decay=0.01)
     progress = tqdm(demonstration_batches(config, policy), total=config.iterations, desc="pretrain", unit="it")
-    for iteration, (tokens, attention, mask) in enumerate(progress):
+    for iteration, batch in enumerate(progress):
+        tokens, attention, mask = (block.to(device) for block in batch)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * rate(iteration, config)
         logits = completion_logits(policy.model, tokens, attention, mask.shape[1], temperature=1.0)

@@ -30,7 +30,18 @@ def described(configuration, prefix=""):
 
 
 def test_every_command_has_help(command):
-    names = {"quickstart", "train", "evaluate", "pretrain", "figures", "theory", "methods", "simulate"}
+    names = {
+        "quickstart",
+        "train",
+        "evaluate",
+        "export",
+        "pretrain",
+        "presets",
+        "figures",
+        "theory",
+        "methods",
+        "simulate",
+    }
     assert entrocraft.COMMANDS.keys() == names
     for name in entrocraft.COMMANDS:
         shown = command(name, "--help")
