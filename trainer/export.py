@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from trainer.hashes import HASH_FILE, damage
 from trainer.model import Policy, load_policy, with_lora
 
 ADAPTER = "adapter_config.json"
@@ -62,7 +63,7 @@ def export(checkpoint: Path, output: Path, config: ExportConfig = ExportConfig()
         FileNotFoundError: no checkpoint there, or no base model where the adapters' configuration says.
         FileExistsError: the output holds files.
         ImportError: adapters without the extra `lora`.
-        ValueError: the exported model is not the checkpoint's; nothing is left behind.
+        ValueError: a damaged checkpoint, or an exported model that is not the checkpoint's; nothing is left behind.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"export(output={str(output)!r}) must be a new or empty folder; got one with files.")
@@ -94,6 +95,11 @@ def export(checkpoint: Path, output: Path, config: ExportConfig = ExportConfig()
 
 def load_checkpoint(checkpoint: Path, base: str | None = None) -> Policy:
     """Return a checkpoint's policy in float32 on the CPU, adapters on their base model."""
+    if (checkpoint / HASH_FILE).is_file() and (fault := damage(checkpoint)):
+        raise ValueError(
+            f"export(checkpoint={str(checkpoint)!r}) must be as it was written; got damage: {fault}. "
+            "Take another checkpoint of the run."
+        )
     if not (checkpoint / ADAPTER).is_file():
         return load_policy(str(checkpoint.resolve()) if checkpoint.is_dir() else str(checkpoint), device="cpu")
     saved = json.loads((checkpoint / ADAPTER).read_text(encoding="utf-8"))

@@ -100,12 +100,11 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
             together.
     """
     source = model_source(name)
-    if name in SHIPPED:
-        if fault := damage(Path(source)):
-            raise ValueError(
-                f"load_policy(name={name!r}) must find the files that {HASH_FILE} lists; got damage: {fault}. "
-                "Reinstall the package, or load the folder by its path if the change is yours."
-            )
+    if name in SHIPPED and (fault := damage(Path(source))):
+        raise ValueError(
+            f"load_policy(name={name!r}) must find the files that {HASH_FILE} lists; got damage: {fault}. "
+            "Reinstall the package, or load the folder by its path if the change is yours."
+        )
     if (dtype, attention) == ("float64", "eager"):
         raise ValueError(
             "load_policy(dtype='float64', attention='eager') must not be combined: transformers' eager softmax is "

@@ -46,6 +46,7 @@ def test_adapters_are_merged_into_their_base(adapters, command, tmp_path):
 def test_a_checkpoint_of_all_weights_keeps_them_and_its_tokenizer(tiny, command, tmp_path):
     checkpoint = shutil.copytree(tiny().last, tmp_path / "checkpoint")
     settings = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    (checkpoint / "SHA256SUMS").unlink()
     (checkpoint / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": "{{ messages }}!"}))
     (tmp_path / "out").mkdir()
     made = command("export", checkpoint, tmp_path / "out", "--dtype=bfloat16")
@@ -69,10 +70,22 @@ def test_an_output_with_files_is_refused(tiny, command, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_damaged_checkpoint_is_refused(tiny, command, tmp_path):
+    checkpoint = shutil.copytree(tiny().last, tmp_path / "checkpoint")
+    content = bytearray((checkpoint / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (checkpoint / "model.safetensors").write_bytes(content)
+    refused = command("export", checkpoint, tmp_path / "out")
+    assert refused.code == 1
+    assert "model.safetensors does not match" in refused.said
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_not_there_is_said(adapters, command, tmp_path):
     assert "no_such" in command("export", tmp_path / "no_such", tmp_path / "out").said
     moved = shutil.copytree(adapters[0], tmp_path / "moved")
     saved = json.loads((moved / "adapter_config.json").read_text())
+    (moved / "SHA256SUMS").unlink()
     (moved / "adapter_config.json").write_text(json.dumps({**saved, "base_model_name_or_path": "/no/base"}))
     refused = command("export", moved, tmp_path / "out")
     assert refused.code == 1
