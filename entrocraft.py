@@ -200,7 +200,7 @@ def with_values(arguments: Sequence[str]) -> list[str]:
     >>> with_values(["train", "--resume", "false", "--overwrite"])
     ['train', '--resume', 'false', '--overwrite=true']
     """
-    following = [*arguments[1:], ""]
+    following = [*arguments, ""][1:]
     return [
         f"{argument}=true" if argument in SWITCHES and after.lower() not in BOOLEANS else argument
         for argument, after in zip(arguments, following, strict=True)
