@@ -31,6 +31,18 @@ def test_columns_are_given_under_their_own_and_their_further_names(rows_of):
     assert rows[1] == {"question": "2 {x}", "solution": "4", "answer": "4", "level": "2 {x}", "prompt": "2 {x}"}
 
 
+def test_a_part_of_a_column_is_named_with_dots(rows_of):
+    nested = [
+        {"info": {"q": "1 + 1"}, "reward": {"truth": {"text": "2"}}, "a.b": 3},
+        {"info": {"q": "x"}, "reward": None},
+    ]
+    columns = {"answer": "reward.truth.text", "more": "a.b"}
+    rows = rows_of(nested, prompt_column="info.q", columns=columns)
+    assert [(row["prompt"], row["answer"], row["more"]) for row in rows] == [("1 + 1", "2", 3), ("x", None, None)]
+    with pytest.raises(ValueError, match=r"got no \['reward\.truth\.txt'\] in \['a\.b', 'info', 'reward'\]"):
+        rows_of(nested, prompt_column="info.q", columns={"answer": "reward.truth.txt"})
+
+
 def test_a_template_makes_the_prompt_and_leaves_the_columns(rows_of):
     rows = rows_of(ROWS[:1], prompt_column="question", template="Q{level}: {prompt} \\boxed{{{solution}}} {{}}")
     assert rows == [{**ROWS[0], "prompt": "Q3: 1 + 1 \\boxed{2} {}"}]
@@ -69,7 +81,7 @@ def test_a_conversation_is_a_list_of_messages_of_text(value, expected):
     ("layout", "message"),
     [
         ({"columns": {"answer": "answr"}}, r"data\.columns; got no \['answr'\] in \['level', 'question', 'solution'\]"),
-        ({}, r"column 'prompt' of every row; row 1 has none.*Set data\.prompt_column"),
+        ({}, r"column 'prompt' of every row; row 1 has none, its columns are \['level', 'question', 'solution'\]"),
         ({"template": "{a} {prompt}"}, r"of \['level', 'prompt', 'question', 'solution'\]; got \['a'\]\. Write {{ and"),
         ({"template": r"\boxed{}"}, r"got \[''\]\. Write {{ and }}"),
         ({"template": "{level:.2f} {question!r}"}, r"got \['level:\.2f', 'question!r'\]"),

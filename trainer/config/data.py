@@ -37,7 +37,8 @@ class DataConfig:
         held_out: the same for held-out evaluation, or several by name, such as {gsm8k: a.jsonl, math: b.jsonl}, where
             one with other columns is {source: b.jsonl, prompt_column: problem}; with a task, its test split is used.
         prompt_column: the column that holds the prompt: text, or a conversation (a list of {role, content}).
-        columns: further columns under the names that the rewards expect, such as {answer: solution}.
+        columns: further columns under the names that the rewards expect, such as {answer: solution}; a part of a
+            column that holds mappings is outer.inner, as in {answer: reward_model.ground_truth}.
         template: text with {prompt} and any other column in braces, from which each prompt is made, {{ and }} standing
             for braces; null leaves prompts as they are.
         chat: pass prompts through the tokenizer's chat template, plain text as a user's message.

@@ -18,7 +18,8 @@ class Layout:
 
     Args:
         prompt_column: the column that holds the prompt: text, or a conversation (a list of {role, content}).
-        columns: further names for columns: the new name, then the source's column.
+        columns: further names for columns: the new name, then the source's column. Here and in `prompt_column`,
+            outer.inner is a part of a column that holds mappings.
         template: text with names of columns in braces, from which the prompt is made; {prompt} is the prompt column.
         chat: whether a prompt may be a conversation.
 
@@ -68,16 +69,28 @@ def lay_out(rows: Sequence[Any], layout: Layout, source: str) -> list[Row]:
                 f"row {number} is no object with columns. Write one JSON object a line."
             )
     present = list(dict.fromkeys(name for row in rows for name in row))
-    check_columns(present, layout, source)
+    check_columns(rows, present, layout, source)
     laid_out = []
     for number, row in enumerate(rows, 1):
         columns = {name: row.get(name) for name in present}
-        columns |= {new: columns[old] for new, old in layout.columns.items()}
+        columns |= {new: column(row, old) for new, old in layout.columns.items()}
         laid_out.append(columns | {"prompt": prompt(row, columns, layout, f"read_rows({source!r})", number)})
     return laid_out
 
 
-def check_columns(present: Iterable[str], layout: Layout, source: str) -> None:
+def column(row: Row, name: str) -> Any:
+    """Return a column of a row, outer.inner being a part of one that holds mappings; None where there is none.
+
+    >>> column({"reward_model": {"ground_truth": "18"}}, "reward_model.ground_truth")
+    '18'
+    """
+    outer, dot, inner = name.partition(".")
+    if name in row or not dot:
+        return row.get(name)
+    return column(row[outer], inner) if isinstance(row.get(outer), dict) else None
+
+
+def check_columns(rows: Sequence[Row], present: Iterable[str], layout: Layout, source: str) -> None:
     """Refuse columns that take a name of the trainer's, and names of columns that are not there."""
     known = sorted(present)
     taken = sorted(RESERVED.intersection(known))
@@ -86,7 +99,8 @@ def check_columns(present: Iterable[str], layout: Layout, source: str) -> None:
             f"read_rows({source!r}) must not have columns {taken}, which reward functions get from the trainer. "
             "Rename them."
         )
-    absent = sorted(set(layout.columns.values()).difference(known))
+    named = set(layout.columns.values()).difference(known)
+    absent = sorted(name for name in named if all(column(row, name) is None for row in rows))
     if absent:
         raise ValueError(f"read_rows({source!r}) must have the columns of data.columns; got no {absent} in {known}.")
     if layout.template is None:
@@ -103,9 +117,9 @@ def check_columns(present: Iterable[str], layout: Layout, source: str) -> None:
 def prompt(row: Row, columns: Row, layout: Layout, where: str, number: int) -> Any:
     """Return the prompt of a row: text, or a conversation."""
     needed = {"prompt"} if layout.template is None else names(layout.template)
-    value = row.get(layout.prompt_column)
+    value = column(row, layout.prompt_column)
     if "prompt" in needed:
-        check_prompt(value, layout, where, number)
+        check_prompt(value, row, layout, where, number)
     if layout.template is None:
         return value
     values = columns | {"prompt": value}
@@ -115,14 +129,15 @@ def prompt(row: Row, columns: Row, layout: Layout, where: str, number: int) -> A
     return filled(layout.template, values)
 
 
-def check_prompt(value: Any, layout: Layout, where: str, number: int) -> None:
+def check_prompt(value: Any, row: Row, layout: Layout, where: str, number: int) -> None:
     """Refuse a prompt that is neither text nor a conversation, or a conversation where only text can be used."""
     if isinstance(value, str):
         return
     if not is_conversation(value):
         raise ValueError(
             f"{where} must have text, or a conversation (a list of {{role, content}}, both text), in column "
-            f"{layout.prompt_column!r} of every row; row {number} has none. Set data.prompt_column."
+            f"{layout.prompt_column!r} of every row; row {number} has none, its columns are {sorted(row)}. "
+            "Set data.prompt_column."
         )
     if layout.template is not None:
         raise ValueError(

@@ -63,7 +63,7 @@ def table_rows(path: Path) -> list[Any]:
         return list(datasets.load_dataset(path.suffix[1:], data_files=str(path), split="train"))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
-            f"read_rows({str(path)!r}) must be a readable {path.suffix} file; got: {first_line(error)} Mend it."
+            f"read_rows({str(path)!r}) must be a readable {path.suffix} file; got: {told(error)} Mend it."
         ) from error
 
 
@@ -75,7 +75,7 @@ def hub_rows(source: str, name: str, configuration: str | None, split: str) -> l
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise FileNotFoundError(
             f"read_rows({source!r}) must name a file, or a data set that the hub has, as owner/name:split or "
-            f"owner/name/configuration:split; got: {first_line(error)} Check data.prompts and data.held_out, or the "
+            f"owner/name/configuration:split; got: {told(error)} Check data.prompts and data.held_out, or the "
             "connection to the hub."
         ) from error
 
@@ -91,7 +91,7 @@ def import_datasets(source: str) -> Any:
     return datasets
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error, or the one that it came from, says."""
-    said = str(error.__cause__ or error).strip() or type(error).__name__
-    return said.splitlines()[0]
+def told(error: Exception) -> str:
+    """Return what an error, or the one that it came from, says, in one sentence of a bearable length."""
+    words = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+    return words[:300].rstrip(".") + "."
