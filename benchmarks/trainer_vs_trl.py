@@ -72,6 +72,7 @@ def make_inputs(folder: Path, steps: int, seed: int) -> None:
     words = [f"w{index}" for index in range(VOCABULARY - 2)]  # beside the end and the unknown token
     tokenizer = word_tokenizer(words, context_length=256)
     tokenizer.add_special_tokens({"eos_token": "<outside>"})  # with an id above those that the model can draw
+    transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(seed)
     sizes = {"hidden_size": 128, "num_hidden_layers": 4, "intermediate_size": 384, "max_position_embeddings": 256}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "tie_word_embeddings": True}
@@ -121,7 +122,7 @@ def trl(folder: Path, steps: int, seed: int, *, rows: int = ROWS, micro_batch: i
     from trl import GRPOConfig, GRPOTrainer
 
     imported = peak_rss()
-    ends: list[float] = []
+    ends = [time.process_time()]
     counts = {"rows": 0, "tokens": 0}
 
     class Counting(GRPOTrainer):
@@ -131,9 +132,6 @@ def trl(folder: Path, steps: int, seed: int, *, rows: int = ROWS, micro_batch: i
             return super()._compute_loss(model, inputs)
 
     class Clock(TrainerCallback):
-        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-            ends.append(time.process_time())
-
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             ends.append(time.process_time())
             assert counts == {"rows": rows, "tokens": ROWS * NEW_TOKENS}, counts
@@ -197,8 +195,8 @@ def child(variant: str, folder: Path, steps: int, seed: int) -> dict[str, float]
 def in_own_process(variant: str, folder: Path, steps: int, seed: int) -> dict[str, float]:
     """Run a variant in a process of its own and return its medians."""
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    command = [sys.executable, __file__, "--child", variant, "--folder", str(folder)]
-    command += ["--steps", str(steps), "--seed", str(seed)]
+    arguments = {"--child": variant, "--folder": folder, "--steps": steps, "--seed": seed}
+    command = [sys.executable, __file__, *(str(part) for pair in arguments.items() for part in pair)]
     done = subprocess.run(command, env={**os.environ, **quiet}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{variant} failed:\n{done.stdout}{done.stderr}")
@@ -212,14 +210,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="6 steps in one process each")
-    parser.add_argument("--child", choices=VARIANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    for name, kind in (("--child", str), ("--folder", Path)):
+        parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.child:
         print(json.dumps(child(chosen.child, chosen.folder, chosen.steps, chosen.seed)))
         return
     if importlib.util.find_spec("trl") is None:
         raise SystemExit(f"This compares with TRL, which is not installed. Install it beside: pip install trl=={TRL}")
+    if chosen.steps <= WARM_UP or chosen.processes < 1:
+        parser.error(f"--steps must be above {WARM_UP} and --processes at least 1")
     steps, processes = (6, 1) if chosen.quick else (chosen.steps, chosen.processes)
     found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as folder:
@@ -241,8 +241,8 @@ def main() -> None:
     for name, (one, other, key, target) in RATIOS.items():
         print(f"{name:24} {one} / {other}, {key}: {ratios[name]:.3f}" + (f"   (target {target:.2f})" if target else ""))
     versions = {name: version(name) for name in ("torch", "transformers", "trl", "accelerate")}
-    details = {"medians": medians, "versions": versions, "processes": processes, "steps": steps, "warm_up": WARM_UP}
-    print(json.dumps({**{name: round(value, 4) for name, value in ratios.items()}, **details}))
+    setting = {"versions": versions, "processes": processes, "steps": steps, "warm_up": WARM_UP}
+    print(json.dumps({**{name: round(value, 4) for name, value in ratios.items()}, "medians": medians, **setting}))
 
 
 if __name__ == "__main__":
