@@ -15,11 +15,11 @@ from figures.report_draw import (
     constants,
     curve_panels,
     entropy_panel,
-    evaluation_panels,
     prediction_panel,
     scatter_panel,
     time_panel,
 )
+from figures.report_draw_evaluation import evaluation_panels
 from figures.report_draw_ledger import COLORS, ledger_panels
 from figures.report_html import Html, boxes, details, grid, items, legend, page, section, table, tag, together
 from figures.report_ledger import CAUSES, SHIFT, TOTALS, ledger, present, windows

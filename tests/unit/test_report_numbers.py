@@ -120,8 +120,8 @@ def test_headline_of_an_unequal_pair():
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"band_indicator": [0] * 14 + [-1] * 6}, "below the band for the last 6 steps"),
-        ({"band_indicator": [1] * 20}, "above the band for the last 20 steps"),
+        ({"band_indicator": [-1, -1, -1, 0] * 5}, "below the band in 15 of the last 20 steps"),
+        ({"band_indicator": [1] * 20}, "above the band in 20 of the last 20 steps"),
         ({"entropy": [0.6] * 10 + [0.03] * 10}, "0.030 nats/token, 5% of the start"),
         ({"mixed_groups": [0.5] * 10 + [0.2] * 10, "reward_mean": [0.9] * 20}, "80% of groups had all-equal rewards"),
         ({"accepted_fraction": [0.05] * 20}, "accepted 5.0% of rollouts"),
@@ -141,7 +141,7 @@ def test_each_check_finds_what_it_is_for_and_no_other_does(columns, words):
 
 def test_checks_are_silent_about_a_steady_run():
     columns = {
-        "band_indicator": [-1] * 16 + [0, -1, -1, -1],
+        "band_indicator": [-1] * 14 + [1] * 6,
         "mixed_groups": [0.1] * 10 + [0.3] * 10,
         "accepted_fraction": [0.2] * 20,
         "finished_fraction": [0.95] * 20,
