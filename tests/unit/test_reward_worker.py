@@ -83,6 +83,7 @@ def test_a_forked_process_starts_its_own_and_leaves_its_parents_alone(worker):
     receive, send = os.pipe()
     child = os.fork()
     if not child:
+        worker.close()
         theirs = worker.ask("who") or ""
         worker.close()
         os.write(send, theirs.encode())
