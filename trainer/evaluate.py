@@ -28,6 +28,7 @@ class Evaluation:
         samples: completions a prompt.
         correct: right answers among them, one a prompt.
         distinct: distinct right answers among them, one a prompt.
+        failures: checks of completions that failed, as by a deadline: they count as wrong.
         per_prompt: one value a prompt of each other estimate, by name.
         estimates: means over prompts by name: pass@k (pass@1 is mean@samples) and maj@k for each k up to `samples`,
             `distinct`, `response_length` (tokens), `finished` (share of completions that ended by themselves), and
@@ -40,6 +41,7 @@ class Evaluation:
     samples: int
     correct: tuple[int, ...]
     distinct: tuple[int, ...]
+    failures: int
     per_prompt: dict[str, tuple[float, ...]]
     estimates: dict[str, Estimate]
 
@@ -155,12 +157,15 @@ def evaluate(
     """
     key = key or setting.name
     collect = Collector(policy, reward, setting, max_new_tokens, TokenUniforms(stream_seed(seed, "eval", key)))
-    judge = Rewards.of(reward).judge.function
+    judge = Rewards.of(reward).judge
+    failed_before = judge.failures
     correct, measured = [], []
     for row, completions in collect(rows, rows_at_once):
         texts = [completion.text for completion in completions]
         right = [completion.reward > 0 for completion in completions]
-        votes = [vote(prompts, row, judge, text, is_right) for text, is_right in zip(texts, right, strict=True)]
+        votes = [
+            vote(prompts, row, judge.function, text, is_right) for text, is_right in zip(texts, right, strict=True)
+        ]
         correct.append(sum(right))
         distinct = count_distinct(prompts, row, texts, right)
         measured.append(measure(completions, right, votes, distinct, setting.pass_at))
@@ -181,6 +186,7 @@ def evaluate(
         samples=setting.samples,
         correct=tuple(correct),
         distinct=tuple(map(int, columns.pop("distinct"))),
+        failures=judge.failures - failed_before,
         per_prompt=columns,
         estimates=estimates,
     )

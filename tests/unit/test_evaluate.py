@@ -93,7 +93,10 @@ def test_the_first_of_several_rewards_judges(shipped):
         return [1.0] * len(completions)
 
     class First:
+        failures = 2
+
         def __call__(self, prompts, completions, completion_ids, **columns):
+            self.failures += len(completions)
             return [1.0 if len(ids) % 2 else None for ids in completion_ids]
 
         def answer(self, completion):
@@ -103,6 +106,7 @@ def test_the_first_of_several_rewards_judges(shipped):
     rows = PROMPTS.held_out_rows("test", 3)
     found = evaluate(shipped, FilePrompts([], {}, 0), rows, rewards, T1, held_out="x", max_new_tokens=6, seed=0)
     assert 0 < sum(found.correct) < 24
+    assert found.failures == 24  # those of this evaluation
     assert found.per_prompt["maj@8"] == pytest.approx([count / 8 for count in found.correct])
 
 
