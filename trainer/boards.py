@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from trainer.config import TrainConfig
-from trainer.files import write_text
+from trainer.files import write_text, writing
 from trainer.parsing import plain
 from trainer.same_run import recorded
 
@@ -36,16 +36,19 @@ class TensorBoard:
     def __init__(self, folder: Path, purge_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self.folder = folder
         self.writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def log(self, values: Mapping[str, int | float], step: int) -> None:
         """Add one event a value."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+        with writing(self.folder):
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush and close the file of events."""
-        self.writer.close()
+        with writing(self.folder):
+            self.writer.close()
 
 
 class WandB:

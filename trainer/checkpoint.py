@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.files import to_disk, tree_to_disk
+from trainer.files import to_disk, tree_to_disk, writing
 from trainer.hashes import damage, write_hashes
 from trainer.probe import OnlineScale
 from trainer.state_files import read_state, write_state
@@ -66,11 +66,12 @@ def save_checkpoint(
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     try:
-        write_model(temporary)
-        write_state(temporary / STATE, {"optimizer": optimizer, "state": asdict(state)})
-        write_hashes(temporary)
-        tree_to_disk(temporary)
-    except Exception:
+        with writing(final):
+            write_model(temporary)
+            write_state(temporary / STATE, {"optimizer": optimizer, "state": asdict(state)})
+            write_hashes(temporary)
+            tree_to_disk(temporary)
+    except (OSError, ValueError):
         # Where the disk is full, what was written is in the way.
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -1,7 +1,6 @@
 """What a run says when memory or the disk is full, and the command with which a stopped run goes on."""
 
 import errno
-import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,25 +95,14 @@ def explaining_full_disk(config: TrainConfig) -> Iterator[None]:
     """Say that the disk is full, what is safe and how to go on.
 
     Raises:
-        OSError: in place of whatever said that nothing more could be written.
+        OSError: in place of the system's, where it is full.
     """
     try:
         yield
-    # The libraries that write tokenizers and tensors say it with exceptions of their own, the barest kind among them.
-    except Exception as error:
-        number = error_number(error)
-        if number not in FULL:
+    except OSError as error:
+        if error.errno not in FULL:
             raise
-        where = f", writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
         raise OSError(
-            f"the disk is full ({errno.errorcode[number]}: {error}{where}), in {config.output}. "
+            f"the disk is full, writing {error.filename or config.output}: {error.strerror}. "
             f"{kept(config).capitalize()}. Make space, then go on with: {resume_command(config)}"
         ) from error
-
-
-def error_number(error: Exception) -> int | None:
-    """Return the system's number of an error, None where it has none."""
-    if isinstance(error, OSError):
-        return error.errno
-    named = re.search(r"\(os error (\d+)\)", str(error))
-    return int(named[1]) if named else None

@@ -2,18 +2,50 @@
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file or folder in what the system refuses.
+
+    Raises:
+        OSError: in place of whatever said that something could not be written.
+    """
+    try:
+        yield
+    # The libraries that write tensors and tokenizers have exceptions of their own, the barest kind among them.
+    except Exception as error:
+        number = system_error(error)
+        if number is None or getattr(error, "filename", None) is not None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def system_error(error: Exception) -> int | None:
+    """Return the system's number of an error, None where it has none.
+
+    >>> system_error(Exception("I/O error: No space left on device (os error 28)"))
+    28
+    """
+    if isinstance(error, OSError):
+        return error.errno
+    named = re.search(r"\(os error (\d+)\)", str(error))
+    return int(named[1]) if named else None
 
 
 def write_text(file: Path, text: str) -> None:
     """Write a file under a temporary name and rename it."""
     temporary = file.with_name(file.name + ".new")
-    temporary.write_text(text)
-    to_disk(temporary)
-    temporary.replace(file)
-    to_disk(file.parent)
+    with writing(file):
+        temporary.write_text(text)
+        to_disk(temporary)
+        temporary.replace(file)
+        to_disk(file.parent)
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -23,7 +55,7 @@ def write_json(file: Path, value: Any) -> None:
 
 def append_json(file: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON line."""
-    with file.open("a") as stream:
+    with writing(file), file.open("a") as stream:
         stream.write(json.dumps(row, allow_nan=False) + "\n")
 
 

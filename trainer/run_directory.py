@@ -14,7 +14,7 @@ from trainer.columns import COLUMNS
 from trainer.config import TrainConfig
 from trainer.environment import environment
 from trainer.evaluate import Evaluation
-from trainer.files import append_json, complete_lines, to_disk, tree_to_disk, write_json, write_text
+from trainer.files import append_json, complete_lines, to_disk, tree_to_disk, write_json, write_text, writing
 from trainer.parsing import as_yaml, load_config
 from trainer.same_run import check_same_run, recorded
 
@@ -146,7 +146,9 @@ class RunDirectory:
     def log_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write a sample of a step's rollouts."""
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        (self.path / "rollouts" / f"step_{step}.jsonl").write_text(text)
+        file = self.path / "rollouts" / f"step_{step}.jsonl"
+        with writing(file):
+            file.write_text(text)
 
     def to_disk(self) -> None:
         """Return when what was written so far is on the disk: a checkpoint must not outlive the rows before it."""

@@ -35,8 +35,9 @@ class TrainConfig:
         output: the run directory.
         steps: rollout batches, each followed by one update.
         seed: root of every random stream.
-        resume: go on from the latest checkpoint in the run directory.
-        overwrite: replace a run that is already in the run directory.
+        resume: go on from the latest whole checkpoint in the run directory; begin there where nothing was begun yet.
+            `--resume` alone is true.
+        overwrite: replace a run that is already in the run directory. `--overwrite` alone is true.
         model: the policy.
         data: prompts.
         reward: scoring.
