@@ -37,6 +37,7 @@ def test_every_command_has_help(command):
         "export",
         "pretrain",
         "presets",
+        "report",
         "figures",
         "theory",
         "methods",

@@ -77,6 +77,14 @@ def test_what_would_make_it_fit_does(command, qwen):
     assert gib(again.printed) == peaks[-1] <= 72 < gib(told.printed)
 
 
+def test_evaluation_decodes_too(command):
+    """More rows at once than a step has: 2 x 4 rollouts against 4 x 32 completions, of which 96 together."""
+    small = ["--rollout.prompts=2", "--algorithm.mini_batches=1", "--rollout.group_size=4", "--evaluation.prompts=4"]
+    for rows, decoded in ((96, 96), (1024, 128), (3, 8)):
+        told = command("train", "--dry-run", *small, f"--evaluation.rows_at_once={rows}")
+        assert f"; {decoded} completions decoded at once" in told.printed, told.said
+
+
 def test_shards_are_smaller_than_copies(command, qwen):
     given = ["train", f"--model.path={qwen}", *PROMPTS, *REWARD, "--dry-run", "--processes=4"]
     copies, shards = (command(*given, f"--model.parallel={kind}").printed for kind in ("ddp", "fsdp2"))

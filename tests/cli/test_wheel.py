@@ -72,8 +72,8 @@ def test_the_wheel_holds_what_is_needed_and_no_more(wheel):
     info = {name for name in tops if name.endswith(".dist-info")}
     assert tops - info == {"entrocraft.py", "entropy_theory", "trainer", "simulations", "figures"}
     for folder in ("trainer/presets", "trainer/base_models/countdown-0.2m"):
-        for path in (ROOT / folder).iterdir():
-            assert f"{folder}/{path.name}" in names
+        for path in filter(Path.is_file, (ROOT / folder).rglob("*")):
+            assert path.relative_to(ROOT).as_posix() in names
     sources = {
         path.relative_to(ROOT).as_posix()
         for package in ("entropy_theory", "trainer", "simulations", "figures")
