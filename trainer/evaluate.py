@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
 
 from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, encode_prompts, max_new_tokens
+from trainer.engine import Engine, build_engine
 from trainer.estimators import Estimate, bootstrap, majority_at_k, pass_at_k
 from trainer.evaluation_settings import Setting, build_settings
 from trainer.methods.stages import RewardFunction
@@ -67,6 +69,7 @@ class Collector:
         setting: how they are sampled, and how many a prompt.
         max_new_tokens: after which a completion is cut.
         generator: source of the uniforms.
+        engine: what samples.
     """
 
     policy: Policy
@@ -74,6 +77,7 @@ class Collector:
     setting: Setting
     max_new_tokens: int
     generator: TokenUniforms
+    engine: Engine = sample
 
     def __call__(self, rows: Sequence[Row], rows_at_once: int) -> Iterator[tuple[Row, list[Completion]]]:
         """Yield each row with its completions, of which at most `rows_at_once` are sampled together."""
@@ -90,7 +94,7 @@ class Collector:
         self, rows: Sequence[Row], ids: Sequence[Sequence[int]], places: range, samples: range
     ) -> list[Completion]:
         """Return these samples of the prompts at these places, prompt after prompt."""
-        rollouts = sample(
+        rollouts = self.engine(
             self.policy,
             ids,
             len(samples),
@@ -134,6 +138,7 @@ def evaluate(
     key: str | None = None,
     resample_seed: int = 0,
     rows_at_once: int = 1024,
+    engine: Engine = sample,
     report: Callable[[int], Any] = lambda done: None,
 ) -> Evaluation:
     """Return the evaluation of a policy on a held-out set in one setting.
@@ -153,10 +158,12 @@ def evaluate(
         key: the evaluation's name, the setting's by default; it names the stream too.
         resample_seed: root of the stream that resamples prompts.
         rows_at_once: most completions sampled together.
+        engine: what samples.
         report: called with 1 after each prompt.
     """
     key = key or setting.name
-    collect = Collector(policy, reward, setting, max_new_tokens, TokenUniforms(stream_seed(seed, "eval", key)))
+    generator = TokenUniforms(stream_seed(seed, "eval", key))
+    collect = Collector(policy, reward, setting, max_new_tokens, generator, engine)
     judge = Rewards.of(reward).judge
     failed_before = judge.failures
     correct, measured = [], []
@@ -242,7 +249,8 @@ def evaluate_settings(
     policy: Policy, prompts: PromptSource, reward: RewardFunction | Rewards, config: TrainConfig
 ) -> Iterator[Evaluation]:
     """Yield the evaluation of a policy on every held-out set in every setting, as each finishes, with progress bars."""
-    chosen = config.evaluation
+    chosen, rollout = config.evaluation, config.rollout
+    engine = partial(build_engine(rollout), stop=rollout.stop)
     named = config.data.prompts is not None and isinstance(config.data.held_out, dict)
     for held_out in prompts.held_out_sets if chosen.prompts else ():
         rows = prompts.held_out_rows(held_out, chosen.prompts)
@@ -261,5 +269,6 @@ def evaluate_settings(
                     seed=config.seed,
                     resample_seed=chosen.seed,
                     rows_at_once=chosen.rows_at_once,
+                    engine=engine,
                     report=progress.update,
                 )

@@ -30,7 +30,7 @@ class Rollouts:
         influence: N - S_k, the entropy change of the token's own context per unit of step on it, first order.
         curvature: its second-order term per unit of step squared.
         responsiveness: |grad_z H|^2 = sum_i S_i^2.
-        finished: `[B]`, True where the completion ended with a stop token.
+        finished: `[B]`, True where the completion ended with a stop token or a stop text.
         group_size: G.
         statistics_s: seconds that recording influence, curvature and responsiveness took; 0 where they were not.
         tempered: by temperature, the token's log-probability under softmax(logits / temperature).

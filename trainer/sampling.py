@@ -1,15 +1,18 @@
-"""The sampler: batched decoding with a KV cache, recording log-probabilities and exact entropies as it goes."""
+"""The sampler: rows decoded with a KV cache, drawn by counter-based uniforms, recorded exactly as they go."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from entropy_theory import entropy, entropy_bonus_change, sampled_token_delta, second_order_change, token_statistics
-from trainer.model import Policy, at_least_float32, computing, positions
-from trainer.rollout import STATISTICS, Rollouts, pad_left
+from entropy_theory.chunked import tiles
+from trainer.decoding import Decoder
+from trainer.model import Policy, at_least_float32
+from trainer.recorder import Recorder, Recording
+from trainer.rollout import Rollouts, pad_left
+from trainer.stopping import Endings
 from trainer.streams import TokenUniforms
 
 
@@ -61,10 +64,49 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
         probs: `[B, V]`, not negative; rows need not sum to 1. A token of probability 0 is never drawn.
         uniforms: `[B]` in [0, 1).
     """
-    cumulative = probs.double().cumsum(-1)
+    cumulative = probs.cumsum(-1, dtype=torch.float64)
     # In float64 u < 1 times the total rounds below the total, so a token with mass is always found.
     threshold = (uniforms.to(cumulative) * cumulative[..., -1])[..., None]
     return torch.searchsorted(cumulative, threshold, right=True)[..., 0]
+
+
+def draw_from(logits: Float[Tensor, "n V"], uniforms: Float[Tensor, " n"], sampling: Sampling) -> Int[Tensor, " n"]:
+    """Return a token for each row of logits; the rows of a large vocabulary are taken a few at a time."""
+    tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    for rows in tiles(logits, logits.shape[1], panel=True):
+        scaled = at_least_float32(logits[rows])
+        if sampling.temperature != 1:
+            scaled = scaled / sampling.temperature
+        probs = truncate(scaled.softmax(-1), top_p=sampling.top_p, top_k=sampling.top_k)
+        # A row of NaN has no such token; it is refused when it is recorded.
+        tokens[rows] = draw(probs, uniforms[rows]).clamp_(max=logits.shape[1] - 1)
+    return tokens
+
+
+class Draws:
+    """What each seat draws with: its row's uniforms, how many of them are used, and the token that came last."""
+
+    def __init__(self, seats: int, length: int, device: torch.device) -> None:
+        self.uniforms = torch.zeros(seats, length, dtype=torch.float64, device=device)
+        self.used = torch.zeros(seats, 1, dtype=torch.long, device=device)
+        self.tokens = torch.zeros(seats, dtype=torch.long, device=device)
+
+    def seat(self, seats: slice, uniforms: Tensor) -> None:
+        """Give these seats to new rows."""
+        self.uniforms[seats] = uniforms.to(self.uniforms.device)
+        self.used[seats] = 0
+
+    def next(self, seats: slice) -> Tensor:
+        """Return the next uniform of these seats."""
+        found = self.uniforms[seats].gather(1, self.used[seats])[:, 0]
+        self.used[seats] += 1
+        return found
+
+    def move(self, places: Sequence[int], sources: Sequence[int]) -> None:
+        """Put the rows on the seats `sources` on the seats `places`."""
+        if places:
+            for held in (self.uniforms, self.used, self.tokens):
+                held[list(places)] = held[list(sources)]
 
 
 @torch.no_grad()
@@ -79,11 +121,13 @@ def sample(
     prompt_index: Sequence[int] | None = None,
     statistics: bool = False,
     temperatures: Sequence[float] = (),
+    stop: Sequence[str] = (),
+    slots: int = 0,
 ) -> Rollouts:
     """Return G completions of each prompt, with what was recorded while sampling.
 
-    The prompt's prefix is computed once a group. Rows that have ended leave the batch. Draws depend on (generator,
-    prompt index, sample index, position) alone, never on the batch's layout.
+    The prompt's prefix is computed once a group. A row that has ended makes room for the next one. Draws depend on
+    (generator, prompt index, sample index, position) alone, never on which rows are decoded together.
 
     Args:
         policy: the policy to sample from.
@@ -95,130 +139,39 @@ def sample(
         prompt_index: what addresses each prompt's draws; 0..P-1 by default.
         statistics: also record each token's influence, curvature and responsiveness (more passes over its logits).
         temperatures: also record each token's log-probability at these temperatures.
+        stop: texts that end a completion, which they belong to, beside the stop tokens.
+        slots: rows decoded at once; 0 for all of them.
 
     Returns:
         P * G rows; row b is sample b % G of prompt b // G.
+
+    Raises:
+        ValueError: a model without a cache, or one whose logits hold NaN.
     """
-    prompt_index = range(len(prompts)) if prompt_index is None else prompt_index
+    index = range(len(prompts)) if prompt_index is None else prompt_index
     count = len(prompts) * group_size
-    uniforms = generator(
-        [index for index in prompt_index for _ in range(group_size)],
-        list(range(group_size)) * len(prompts),
-        max_new_tokens,
-    ).to(policy.device)
+    recording = Recording(sampling.temperature, statistics, tuple(temperatures))
+    decoder = Decoder(policy, prompts, group_size, min(slots or count, count), max_new_tokens)
+    draws = Draws(decoder.seats, max_new_tokens, policy.device)
+    endings, recorder = Endings(policy, count, max_new_tokens, stop), Recorder(recording)
+    while decoder.rows or decoder.waiting:
+        seats = slice(len(decoder.rows), None)
+        logits = decoder.admit()
+        if logits is None:
+            seats = slice(0, len(decoder.rows))
+            logits = decoder.advance(draws.tokens[seats])
+        else:
+            seats = slice(seats.start, len(decoder.rows))
+            joined = decoder.rows[seats]
+            addresses = [index[row // group_size] for row in joined], [row % group_size for row in joined]
+            draws.seat(seats, generator(*addresses, max_new_tokens))
+        rows = decoder.rows[seats]
+        tokens = draw_from(logits, draws.next(seats), sampling)
+        draws.tokens[seats] = tokens
+        recorder.write(rows, tokens, logits)
+        # The one place where this process waits for the device.
+        ended = endings.of(rows, tokens.tolist())
+        if ended:
+            draws.move(*decoder.leave([seats.start + place for place in ended]))
     tokens, attention = (block.repeat_interleave(group_size, 0) for block in pad_left(prompts, policy.device))
-    finished = torch.zeros(count, dtype=torch.bool, device=policy.device)
-    stop = torch.tensor(policy.stop_ids, device=policy.device)
-    alive = torch.arange(count, device=policy.device)
-    decoder = Decoder(policy, tokens[::group_size], attention[::group_size], group_size)
-    logits = decoder.logits
-    records = Recorder(count, max_new_tokens, policy.device, logits.dtype, statistics, temperatures)
-    for t in range(max_new_tokens):
-        scaled = logits / sampling.temperature
-        probs = truncate(scaled.softmax(-1), top_p=sampling.top_p, top_k=sampling.top_k)
-        chosen = draw(probs, uniforms[alive, t])
-        records.write(t, alive, chosen, scaled, logits)
-        ended = torch.isin(chosen, stop)
-        finished[alive[ended]] = True
-        if t + 1 == max_new_tokens or bool(ended.all()):
-            break
-        if bool(ended.any()):
-            going = ~ended
-            alive, chosen = alive[going], chosen[going]
-            decoder.keep(going)
-        logits = decoder.advance(chosen)
-    return records.rollouts(tokens, attention, finished, group_size)
-
-
-class Decoder:
-    """The model's cache and the state of the rows that are still being decoded."""
-
-    def __init__(self, policy: Policy, tokens: Tensor, attention: Tensor, group_size: int) -> None:
-        with computing(policy.model):
-            output = policy.model(
-                input_ids=tokens,
-                attention_mask=attention.long(),
-                position_ids=positions(attention),
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        self.policy = policy
-        self.cache = output.past_key_values
-        self.cache.batch_repeat_interleave(group_size)
-        self.attention = attention.long().repeat_interleave(group_size, 0)
-        self.logits = at_least_float32(output.logits[:, -1]).repeat_interleave(group_size, 0)
-
-    def keep(self, going: Tensor) -> None:
-        """Leave only the rows where `going` is True."""
-        self.cache.batch_select_indices(going.nonzero()[:, 0])
-        self.attention = self.attention[going]
-
-    def advance(self, chosen: Tensor) -> Tensor:
-        """Return the logits `[rows, V]` after the chosen tokens `[rows]`."""
-        self.attention = torch.cat([self.attention, torch.ones_like(self.attention[:, :1])], dim=1)
-        with computing(self.policy.model):
-            output = self.policy.model(
-                input_ids=chosen[:, None],
-                attention_mask=self.attention,
-                position_ids=self.attention.sum(1, keepdim=True) - 1,
-                past_key_values=self.cache,
-                use_cache=True,
-            )
-        return at_least_float32(output.logits[:, -1])
-
-
-class Recorder:
-    """Blocks `[B, T]` that fill up as tokens are drawn."""
-
-    def __init__(
-        self,
-        count: int,
-        length: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        statistics: bool,
-        temperatures: Sequence[float],
-    ) -> None:
-        self.tokens = torch.zeros(count, length, dtype=torch.long, device=device)
-        self.mask = torch.zeros(count, length, dtype=torch.bool, device=device)
-        blank = torch.zeros(count, length, dtype=dtype, device=device)
-        self.values = {name: blank.clone() for name in STATISTICS}
-        self.tempered = {temperature: blank.clone() for temperature in temperatures}
-        self.statistics = statistics
-        self.statistics_s = 0.0
-
-    def write(self, t: int, rows: Tensor, chosen: Tensor, scaled: Tensor, logits: Tensor) -> None:
-        """Record position t of these rows."""
-        self.tokens[rows, t] = chosen
-        self.mask[rows, t] = True
-        found = token_statistics(scaled, chosen)
-        recorded = {
-            "log_prob": found.log_prob,
-            "entropy": found.entropy,
-            "entropy_t1": found.entropy if scaled.equal(logits) else entropy(logits),
-        }
-        if self.statistics:
-            began = time.perf_counter()
-            recorded["influence"] = found.mean_discriminator - found.discriminator
-            recorded["curvature"] = second_order_change(scaled, sampled_token_delta(scaled, chosen, 1.0))
-            recorded["responsiveness"] = entropy_bonus_change(scaled, 1.0, 1.0)
-            self.statistics_s += time.perf_counter() - began
-        for temperature, values in self.tempered.items():
-            values[rows, t] = (logits / temperature).log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
-        for name, value in recorded.items():
-            self.values[name][rows, t] = value
-
-    def rollouts(self, tokens: Tensor, attention: Tensor, finished: Tensor, group_size: int) -> Rollouts:
-        """Return what was recorded, cut to the longest completion."""
-        longest = int(self.mask.sum(1).max())
-        mask = self.mask[:, :longest]
-        return Rollouts(
-            tokens=torch.cat([tokens, self.tokens[:, :longest]], dim=1),
-            attention=torch.cat([attention, mask], dim=1),
-            mask=mask,
-            finished=finished,
-            group_size=group_size,
-            statistics_s=self.statistics_s,
-            tempered={temperature: values[:, :longest] for temperature, values in self.tempered.items()},
-            **{name: value[:, :longest] for name, value in self.values.items()},
-        )
+    return recorder.rollouts(tokens, attention, endings.finished, group_size)

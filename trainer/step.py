@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from entropy_theory import entropy
+from entropy_theory import chunked_token_statistics, entropy
 from trainer.methods.losses import k3
 from trainer.methods.pipeline import Algorithm, States, Surrogate, mean_loss, mini_batch_rows, weighted_advantages
 from trainer.methods.stages import Filtered, Mean, TokenBatch
@@ -210,8 +210,8 @@ class Updater:
 
 def chosen_log_prob(logits: Tensor, rollouts: Rollouts) -> Tensor:
     """Return the log-probability `[B, T]` of the completion's tokens, 0 outside the mask, from logits `[B, T, V]`."""
-    chosen = logits.log_softmax(-1).gather(-1, rollouts.completion_ids[..., None])[..., 0]
-    return chosen.masked_fill(~rollouts.mask, 0.0)
+    # As the sampler records it, so that the two agree to the last bit.
+    return chunked_token_statistics(logits, rollouts.completion_ids).log_prob.masked_fill(~rollouts.mask, 0.0)
 
 
 def joined(parts: list[TokenBatch]) -> TokenBatch:

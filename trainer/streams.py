@@ -66,10 +66,12 @@ class TokenUniforms:
         >>> bool((both[1, :3] == alone[0]).all())
         True
         """
-        rows = [
-            np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, p, s + self.first_sample])).random(
-                length
-            )
-            for p, s in zip(prompt, sample, strict=True)
-        ]
-        return torch.from_numpy(np.stack(rows))
+        # One generator that is put at each row's counter: making one for each takes four times as long.
+        philox = np.random.Philox(key=self.seed)
+        generator, state = np.random.Generator(philox), philox.state
+        uniforms = np.empty((len(prompt), length))
+        for row, p, s in zip(uniforms, prompt, sample, strict=True):
+            state["state"]["counter"] = np.array([0, 0, p, s + self.first_sample], dtype=np.uint64)
+            philox.state = state
+            generator.random(out=row)
+        return torch.from_numpy(uniforms)

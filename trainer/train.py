@@ -20,6 +20,7 @@ from trainer.algorithm import band_at, build_algorithm, build_schedule
 from trainer.checkpoint import RunState, last_whole_checkpoint, load_checkpoint, save_checkpoint
 from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, build_prompts, encode_prompts, fit_prompts, max_new_tokens, with_chat
+from trainer.engine import build_engine
 from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.evaluation_settings import build_settings
 from trainer.failures import explaining_full_disk, explaining_memory, resume_command
@@ -33,7 +34,7 @@ from trainer.probe import Change, Probe, TabularTerms, tabular_terms
 from trainer.rewards import Rewards, Scores, build_reward, check_rewards, score, signed
 from trainer.rollout import Rollouts
 from trainer.run_directory import RunDirectory
-from trainer.sampling import Sampling, sample
+from trainer.sampling import Sampling
 from trainer.step import Updater
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
 from trainer.summary import summarise
@@ -104,6 +105,7 @@ class Run:
         self.new_tokens = max_new_tokens(config)
         build_settings(config.evaluation)
         self.sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
+        self.engine = build_engine(config.rollout)
         self.policy = self.load_policy()
         set_threads(config.model.threads, self.policy)
         self.prompts = fit_prompts(self.policy, self.prompts, config)
@@ -210,7 +212,7 @@ class Run:
         """Sample, score, and decide which rollouts the update may use."""
         config = self.config
         rows = self.prompts.train_rows(step, config.rollout.prompts)
-        rollouts = sample(
+        rollouts = self.engine(
             self.policy,
             encode_prompts(self.policy, rows, self.new_tokens),
             config.rollout.group_size,
@@ -219,6 +221,8 @@ class Run:
             generator=TokenUniforms(stream_seed(config.seed, "rollout", step)),
             statistics=config.theory.enabled or bool({"influence", "responsiveness"} & self.algorithm.needs),
             temperatures=self.algorithm.temperatures,
+            stop=config.rollout.stop,
+            slots=config.rollout.slots,
         )
         texts = self.policy.decode(rollouts.completions())
         scores = score(self.rewards, rows, texts, rollouts.completions())
