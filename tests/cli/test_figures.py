@@ -49,6 +49,20 @@ def test_two_runs_make_a_picture_and_a_table(runs, command, tmp_path):
     assert re.search(r"entropy at start .*0\.\d{3} +0\.\d{3}", built.printed)
 
 
+def test_evaluations_without_the_name_of_their_set_are_read(runs, command, tmp_path):
+    """As runs wrote them before there could be several sets."""
+    path, tables = named(runs[0], tmp_path, "old"), []
+    rows = [json.loads(line) for line in (path / "evaluations.jsonl").read_text().splitlines()]
+    for left_out in ((), ("key", "set", "per_prompt")):
+        lines = [json.dumps({name: value for name, value in row.items() if name not in left_out}) for row in rows]
+        (path / "evaluations.jsonl").write_text("\n".join(lines) + "\n")
+        built = command("figures", "build", "quickstart", path, f"--output={tmp_path / str(len(left_out))}")
+        assert built.code == 0, built.said
+        tables.append((tmp_path / str(len(left_out)) / "quickstart.md").read_text())
+    assert tables[0] == tables[1]
+    assert "pass@1, temperature 1" in tables[1]
+
+
 def test_without_an_evaluated_base_model_there_is_no_column_of_it(runs, command, tmp_path):
     command("figures", "build", "quickstart", named(runs[1], tmp_path, "one"), f"--output={tmp_path}")
     assert table_of(tmp_path / "quickstart.md")[0] == ["", "one"]

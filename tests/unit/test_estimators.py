@@ -117,9 +117,12 @@ def test_bootstrap_by_hand():
 
 
 def test_a_weighted_mean_is_a_ratio_in_every_resample():
-    # values 1 and 3 with weights 3 and 1: 1.5, and resamples of the two give 1, 1.5 and 3 alone
-    estimate = bootstrap([1.0, 3.0], weights=[3.0, 1.0], generator=numpy_stream(0, "bootstrap"))
-    assert (estimate.value, estimate.low, estimate.high) == (1.5, 1.0, 3.0)
+    # half of 100 prompts have value 1 and weight 9, half 3 and 1; with n of the first in a resample the mean is
+    # (9 n + 3 (100 - n)) / (9 n + (100 - n)), and 95 % of resamples have n in 40..60
+    mean = {n: (9 * n + 3 * (100 - n)) / (9 * n + (100 - n)) for n in (40, 50, 60)}
+    estimate = bootstrap([1.0, 3.0] * 50, weights=[9.0, 1.0] * 50, generator=numpy_stream(0, "bootstrap"))
+    assert estimate.value == pytest.approx(mean[50], abs=1e-12)
+    assert (estimate.low, estimate.high) == pytest.approx((mean[60], mean[40]), abs=0.01)
 
 
 def test_equal_generators_resample_the_same_prompts():

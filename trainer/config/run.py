@@ -15,16 +15,17 @@ class EvaluationConfig:
 
     Args:
         prompts: held-out prompts of each set; 0 turns evaluation off.
-        samples: completions a prompt.
-        rows_at_once: completions sampled together; lower it where memory runs out.
+        samples: completions a prompt; one where the likeliest token is always taken.
+        rows_at_once: most completions sampled together; lower it where memory runs out.
         settings: sampling settings, of `t1` (temperature 1), `paper` (0.6, top-p 0.95, top-k 20), `greedy`, and those
             of `sampling`.
         sampling: settings of your own by name, such as {warm: {temperature: 0.8, top_p: 0.9, top_k: 0}}.
-        pass_at: the k of pass@k and maj@k, those up to `samples`; empty for all powers of two.
+        pass_at: the k of pass@k and maj@k, those up to `samples`; empty for all powers of two. pass@1, the mean over
+            samples, is always there; maj@1 would be the same.
         every: steps between evaluations on the way; 0 for the end alone.
         at_start: also evaluate the base model.
         split: the task's split to use; keep `test` for final numbers, `validation` for choosing checkpoints.
-        seed: draws the held-out prompts; the same prompts for every run that shares it.
+        seed: draws the held-out prompts, and resamples them for intervals; the same for every run that shares it.
     """
 
     prompts: int = 256
