@@ -283,7 +283,7 @@ class FusedStatistics(torch.autograd.Function):
 
 
 def chunked_token_statistics(
-    logits: Float[Tensor, "*batch K"], token: Int[Tensor, "*batch"], block: int = 4096
+    logits: Float[Tensor, "*batch K"], token: Int[Tensor, "*batch"], block: int = 4096, *, check: bool = True
 ) -> TokenStatistics:
     """Return `token_statistics` while holding a few blocks of the vocabulary beside the logits.
 
@@ -296,6 +296,8 @@ def chunked_token_statistics(
         logits: `[*batch, K]`; -inf masks an arm.
         token: k, `[*batch]`.
         block: arms taken in at a time.
+        check: refuse tokens outside the vocabulary and rows without a distribution; otherwise the latter come out as
+            NaN, and an accelerator is not waited for.
 
     Raises:
         TypeError: inputs that are not floating-point, or tokens that are no integers.
@@ -310,9 +312,10 @@ def chunked_token_statistics(
     """
     validation.vocabulary("chunked_token_statistics", logits)
     validation.at_least_one("chunked_token_statistics", "block", block)
-    index = validation.token_index("chunked_token_statistics", token, logits)
+    index = validation.token_index("chunked_token_statistics", token, logits, check=check)
     flat = logits.reshape(-1, logits.shape[-1])
-    return shaped("chunked_token_statistics", ChunkedStatistics.apply(flat, index.reshape(-1), block), token.shape)
+    found = ChunkedStatistics.apply(flat, index.reshape(-1), block)
+    return shaped("chunked_token_statistics", found, token.shape, check)
 
 
 def fused_token_statistics(
@@ -320,6 +323,8 @@ def fused_token_statistics(
     weight: Float[Tensor, "K d"],
     token: Int[Tensor, "*batch"],
     block: int = 4096,
+    *,
+    check: bool = True,
 ) -> TokenStatistics:
     """Return `token_statistics` of the logits `hidden @ weight.T` without ever holding more than a block of them.
 
@@ -332,6 +337,7 @@ def fused_token_statistics(
         weight: the output matrix, `[K, d]`.
         token: k, `[*batch]`.
         block: rows of the output matrix taken at a time.
+        check: as in `chunked_token_statistics`.
 
     Raises:
         TypeError: inputs that are not floating-point, or tokens that are no integers.
@@ -352,12 +358,14 @@ def fused_token_statistics(
             f"{list(weight.shape)}. Pass the output matrix, one row an arm."
         )
     validation.at_least_one(where, "block", block)
-    index = validation.token_index(where, token, hidden[..., :1].expand(*hidden.shape[:-1], len(weight)))
+    arms = hidden[..., :1].expand(*hidden.shape[:-1], len(weight))
+    index = validation.token_index(where, token, arms, check=check)
     flat = hidden.reshape(-1, hidden.shape[-1])
-    return shaped(where, FusedStatistics.apply(flat, weight, index.reshape(-1), block), token.shape)
+    return shaped(where, FusedStatistics.apply(flat, weight, index.reshape(-1), block), token.shape, check)
 
 
-def shaped(where: str, values: tuple[Tensor, ...], shape: torch.Size) -> TokenStatistics:
-    """Return the five flat statistics with the batch's axes, refusing rows without a distribution."""
-    validation.rows_with_a_distribution(where, values[1].detach().reshape(shape))
+def shaped(where: str, values: tuple[Tensor, ...], shape: torch.Size, check: bool) -> TokenStatistics:
+    """Return the five flat statistics with the batch's axes, refusing rows without a distribution if asked to."""
+    if check:
+        validation.rows_with_a_distribution(where, values[1].detach().reshape(shape))
     return TokenStatistics(*(value.reshape(shape) for value in values))

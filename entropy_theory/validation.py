@@ -62,8 +62,15 @@ def rows_with_a_distribution(where: str, value: Tensor, name: str = "logits") ->
     refuse(where, name, rule, ~value.isfinite(), "Mask arms with -inf, and leave out rows that hold nothing.")
 
 
-def token_index(where: str, token: Tensor, logits: Tensor, name: str = "token") -> Tensor:
+def token_index(where: str, token: Tensor, logits: Tensor, name: str = "token", check: bool = True) -> Tensor:
     """Return the tokens as an index into the last axis of the logits, `[*batch, 1]`.
+
+    Args:
+        where: the public function.
+        token: `[*batch]`.
+        logits: `[*batch, K]`.
+        name: what the function calls the tokens.
+        check: look at their values, for which an accelerator is waited for.
 
     Raises:
         TypeError: tokens that are no integers.
@@ -77,7 +84,9 @@ def token_index(where: str, token: Tensor, logits: Tensor, name: str = "token") 
             f"got {list(token.shape)}. Pass one token a row."
         )
     arms = logits.shape[-1]
-    refuse(where, name, f"be in 0..{arms - 1}", (token < 0) | (token >= arms), "Check the vocabulary and the padding.")
+    if check:
+        outside = (token < 0) | (token >= arms)
+        refuse(where, name, f"be in 0..{arms - 1}", outside, "Check the vocabulary and the padding.")
     return token.long()[..., None]
 
 

@@ -37,6 +37,12 @@ def build_algorithm(config: TrainConfig) -> Algorithm:
     return algorithm
 
 
+def needs_statistics(config: TrainConfig, algorithm: Algorithm) -> bool:
+    """Return whether the sampler is to record what the per-token formulas need."""
+    recorded = config.theory.enabled and config.theory.tabular
+    return recorded or bool({"influence", "responsiveness"} & algorithm.needs)
+
+
 def build_schedule(config: TrainConfig) -> Schedule:
     """Return the entropy schedule, in the unit of `band.unit`."""
     band = config.band

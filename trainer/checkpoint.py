@@ -33,6 +33,7 @@ class RunState:
         unit: nats in one unit of the schedule: the base model's entropy, or 1; None before the first batch.
         methods: states of the methods with memory, by stage.
         scale: the tabular prediction's scale.
+        bad_in_a_row: how many of the latest steps had a loss or gradient that was not finite.
     """
 
     step: int = 0
@@ -41,6 +42,7 @@ class RunState:
     unit: float | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     scale: OnlineScale = field(default_factory=OnlineScale)
+    bad_in_a_row: int = 0
 
 
 def save_checkpoint(

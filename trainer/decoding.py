@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from trainer.model import Policy, computing, positions
+from trainer.model import Policy, positions
 from trainer.rollout import pad_left
 from trainer.row_cache import RowCache, rows_can_join
 
@@ -197,9 +197,9 @@ def forward(
     model = policy.model
     # Transformers' own models keep no tensor from one pass to the next, so that theirs may be inference tensors, which
     # are cheaper; remote code and wrappers might.
-    own = type(model).__module__.startswith("transformers.models.")
-    with computing(model), torch.inference_mode() if own else torch.no_grad():
-        output = model(
+    own = policy.network is None and type(model).__module__.startswith("transformers.models.")
+    with torch.inference_mode() if own else torch.no_grad():
+        output = policy(
             input_ids=tokens,
             attention_mask=None if attention is None else attention.long(),
             position_ids=position_ids,

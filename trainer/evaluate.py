@@ -17,6 +17,7 @@ from trainer.model import Policy
 from trainer.rewards import Rewards, judged
 from trainer.sampling import sample
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
+from trainer.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,25 @@ class Collector:
     generator: TokenUniforms
     engine: Engine = sample
 
-    def __call__(self, rows: Sequence[Row], rows_at_once: int) -> Iterator[tuple[Row, list[Completion]]]:
-        """Yield each row with its completions, of which at most `rows_at_once` are sampled together."""
+    def __call__(
+        self, rows: Sequence[Row], rows_at_once: int, first: int = 0
+    ) -> Iterator[tuple[Row, list[Completion]]]:
+        """Yield each row with its completions, of which at most `rows_at_once` are sampled together.
+
+        Args:
+            rows: prompts.
+            rows_at_once: most completions sampled together.
+            first: place of the first row among all of the set, which addresses its draws.
+        """
         ids = encode_prompts(self.policy, rows, self.max_new_tokens)
         for part, samples in blocks(len(rows), self.setting.samples, rows_at_once):
             if samples.start == 0:
                 found: list[Completion] = []
-            found += self.block([rows[place] for place in part], [ids[place] for place in part], part, samples)
+            places = range(first + part.start, first + part.stop)
+            found += self.block(rows[part.start : part.stop], ids[part.start : part.stop], places, samples)
             if samples.stop == self.setting.samples:
-                for place, first in zip(part, range(0, len(found), samples.stop), strict=True):
-                    yield rows[place], found[first : first + samples.stop]
+                for place, start in zip(part, range(0, len(found), samples.stop), strict=True):
+                    yield rows[place], found[start : start + samples.stop]
 
     def block(
         self, rows: Sequence[Row], ids: Sequence[Sequence[int]], places: range, samples: range
@@ -140,6 +150,7 @@ def evaluate(
     rows_at_once: int = 1024,
     engine: Engine = sample,
     report: Callable[[int], Any] = lambda done: None,
+    workers: Workers = ALONE,
 ) -> Evaluation:
     """Return the evaluation of a policy on a held-out set in one setting.
 
@@ -160,23 +171,26 @@ def evaluate(
         rows_at_once: most completions sampled together.
         engine: what samples.
         report: called with 1 after each prompt.
+        workers: the processes that share the prompts among them; all return the same.
     """
     key = key or setting.name
     generator = TokenUniforms(stream_seed(seed, "eval", key))
     collect = Collector(policy, reward, setting, max_new_tokens, generator, engine)
     judge = Rewards.of(reward).judge
     failed_before = judge.failures
-    correct, measured = [], []
-    for row, completions in collect(rows, rows_at_once):
+    judged_prompts = []
+    own = workers.part(len(rows))
+    for row, completions in collect(rows[own.start : own.stop], rows_at_once, own.start) if own else ():
         texts = [completion.text for completion in completions]
         right = [completion.reward > 0 for completion in completions]
         votes = [
             vote(prompts, row, judge.function, text, is_right) for text, is_right in zip(texts, right, strict=True)
         ]
-        correct.append(sum(right))
         distinct = count_distinct(prompts, row, texts, right)
-        measured.append(measure(completions, right, votes, distinct, setting.pass_at))
+        judged_prompts.append((sum(right), measure(completions, right, votes, distinct, setting.pass_at)))
         report(1)
+    every = [found for part in workers.gather(judged_prompts) for found in part]
+    correct, measured = zip(*every, strict=True)
     columns = {name: tuple(values[name] for values in measured) for name in measured[0]}
     estimates = {
         name: bootstrap(
@@ -191,9 +205,9 @@ def evaluate(
         set=held_out,
         setting=setting.name,
         samples=setting.samples,
-        correct=tuple(correct),
+        correct=correct,
         distinct=tuple(map(int, columns.pop("distinct"))),
-        failures=judge.failures - failed_before,
+        failures=sum(workers.gather(judge.failures - failed_before)),
         per_prompt=columns,
         estimates=estimates,
     )
@@ -246,7 +260,11 @@ def vote(prompts: PromptSource, row: Row, judge: RewardFunction, text: str, righ
 
 
 def evaluate_settings(
-    policy: Policy, prompts: PromptSource, reward: RewardFunction | Rewards, config: TrainConfig
+    policy: Policy,
+    prompts: PromptSource,
+    reward: RewardFunction | Rewards,
+    config: TrainConfig,
+    workers: Workers = ALONE,
 ) -> Iterator[Evaluation]:
     """Yield the evaluation of a policy on every held-out set in every setting, as each finishes, with progress bars."""
     chosen, rollout = config.evaluation, config.rollout
@@ -256,7 +274,8 @@ def evaluate_settings(
         rows = prompts.held_out_rows(held_out, chosen.prompts)
         for setting in build_settings(chosen) if rows else ():
             key = f"{held_out}/{setting.name}" if named else setting.name
-            with tqdm(total=len(rows), desc=f"evaluate {key}", unit="prompt", leave=False) as progress:
+            own, quiet = len(workers.part(len(rows))), not workers.main
+            with tqdm(total=own, desc=f"evaluate {key}", unit="prompt", leave=False, disable=quiet) as progress:
                 yield evaluate(
                     policy,
                     prompts,
@@ -271,4 +290,5 @@ def evaluate_settings(
                     rows_at_once=chosen.rows_at_once,
                     engine=engine,
                     report=progress.update,
+                    workers=workers,
                 )

@@ -16,8 +16,9 @@ from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.evaluation_settings import build_settings
 from trainer.failures import is_out_of_memory
 from trainer.files import write_json
-from trainer.model import Policy, load_policy, set_threads, with_lora
+from trainer.model import Policy, set_threads, with_lora
 from trainer.parsing import as_config, config_parser, parse, plain, split_config
+from trainer.parts import load_configured
 from trainer.rewards import build_reward, check_rewards
 from trainer.run_directory import MARKS
 
@@ -132,7 +133,7 @@ def load_any(config: TrainConfig, name: str, in_run: bool) -> Policy:
     is_adapter = (folder / ADAPTER_FILE).is_file()
     named = in_run or model.path != ModelConfig.path
     path = (model.path if named else adapted_model(folder)) if is_adapter else name
-    policy = load_policy(path, dtype=model.dtype, device=model.device, attention=model.attention)
+    policy = load_configured(path, model)
     if not is_adapter:
         return policy
     try:

@@ -60,6 +60,7 @@ def update_columns(update: Update) -> dict[str, Any]:
         "rows_computed": update.rows,
         "skipped": int(update.steps == 0),
         "skipped_mini_batches": update.skipped,
+        "bad_mini_batches": update.bad,
         "loss": sum(update.losses) / update.steps if update.steps else None,
         "grad_norm": sum(update.grad_norms) / update.steps if update.steps else None,
         "kl": update.kl / update.tokens if some and update.kl is not None else None,
@@ -67,6 +68,7 @@ def update_columns(update: Update) -> dict[str, Any]:
         "clip_high_fraction": update.clipped_high / update.tokens if some else None,
         "ratio_max": update.ratio_max,
         "log_prob_gap": update.gap,
+        "log_prob_gap_mean": update.gap_sum / update.gap_tokens if update.gap_tokens else None,
     }
 
 
@@ -78,25 +80,29 @@ def theory_columns(
     tabular: TabularTerms | None,
     probe_rows: Tensor | None,
 ) -> dict[str, Any]:
-    """Return predicted and measured entropy change; empty where theory is off."""
-    if change is None or tabular is None or probe_rows is None:
-        return {}
+    """Return predicted and measured entropy change, as far as theory looked at the step."""
     used = weighted_advantages(filtered, rollouts.record.mask)
-    probe = rollouts.rows(probe_rows)
-    on_probe = used[probe_rows][:, : probe.mask.shape[1]]
-    scale = state.scale.value
-    return {
-        "dH_measured": change.measured,
-        "dH_first_order": change.first_order,
-        "dH_second_order": change.second_order,
-        "dH_tabular_unit": tabular.unit,
-        "dH_tabular_scale": scale,
-        "dH_tabular": tabular.unit * scale if scale is not None else None,
-        "dH_covariance": tabular.covariance * scale if scale is not None else None,
-        "dH_drift": tabular.curvature * scale**2 if scale is not None else None,
-        "sign_rule_agreement": sign_rule_agreement(on_probe, change.per_token, probe.mask),
-        "sign_rule_step": sign_rule_step(used.sum(1) / rollouts.lengths, change.measured),
-    }
+    columns: dict[str, Any] = {}
+    if tabular is not None:
+        scale = state.scale.value
+        columns |= {
+            "dH_tabular_unit": tabular.unit,
+            "dH_tabular_scale": scale,
+            "dH_tabular": tabular.unit * scale if scale is not None else None,
+            "dH_covariance": tabular.covariance * scale if scale is not None else None,
+            "dH_drift": tabular.curvature * scale**2 if scale is not None else None,
+        }
+    if change is not None and probe_rows is not None:
+        probe = rollouts.rows(probe_rows)
+        on_probe = used[probe_rows][:, : probe.mask.shape[1]]
+        columns |= {
+            "dH_measured": change.measured,
+            "dH_first_order": change.first_order,
+            "dH_second_order": change.second_order,
+            "sign_rule_agreement": sign_rule_agreement(on_probe, change.per_token, probe.mask),
+            "sign_rule_step": sign_rule_step(used.sum(1) / rollouts.lengths, change.measured),
+        }
+    return columns
 
 
 def sign_rule_step(advantages: Tensor, measured: float) -> int | None:

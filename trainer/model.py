@@ -10,10 +10,12 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicLayer
 
 from trainer.chat import ChatFormat, Conversation
 from trainer.hashes import HASH_FILE, damage
 
+__all__ = ["DynamicLayer"]
 SHIPPED = {"countdown-0.2m": Path(__file__).parent / "base_models" / "countdown-0.2m"}
 # Below this many parameters a second CPU thread costs more than it brings.
 SMALL = 5_000_000
@@ -29,6 +31,8 @@ class Policy:
         stop_ids: token ids that end a completion.
         context_length: the longest sequence the model takes, in tokens.
         chat: how prompts become conversations; None for plain text.
+        network: what is called in place of the model, such as one whose weights several processes share; None calls
+            the model itself.
     """
 
     model: Any
@@ -36,6 +40,12 @@ class Policy:
     stop_ids: tuple[int, ...]
     context_length: int
     chat: ChatFormat | None = None
+    network: Any = None
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Return the model's output, computed in the type it was loaded for."""
+        with computing(self.model):
+            return (self.network or self.model)(**inputs)
 
     @property
     def device(self) -> torch.device:
@@ -56,9 +66,9 @@ class Policy:
         bare = [ids[:-1] if ids and ids[-1] in self.stop_ids else ids for ids in completion_ids]
         return self.tokenizer.batch_decode(bare, skip_special_tokens=False)
 
-    def save(self, folder: Path) -> None:
-        """Write model and tokenizer in Hugging Face format."""
-        self.model.save_pretrained(folder)
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write model and tokenizer in Hugging Face format; weights by name, where the model itself holds shards."""
+        self.model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
         self.tokenizer.save_pretrained(folder)
 
 
@@ -83,16 +93,29 @@ transformers.AttentionInterface.register("sdpa_float64", sdpa_float64)
 transformers.AttentionMaskInterface.register("sdpa_float64", transformers.AttentionMaskInterface()["sdpa"])
 
 
-def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", attention: str = "auto") -> Policy:
+def load_policy(
+    name: str,
+    *,
+    dtype: str = "float32",
+    weights: str = "auto",
+    device: str = "auto",
+    attention: str = "auto",
+    gradient_checkpointing: bool = False,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Policy:
     """Return the policy in a folder, on the hub, or shipped with this package.
 
     Args:
         name: a folder with `config.json`, a hub id such as `Qwen/Qwen3-0.6B`, or a shipped model (`countdown-0.2m`).
-        dtype: type of the computation: float32, float64, or bfloat16 over float32 weights (steps of a small learning
-            rate are lost in bf16 weights).
+        dtype: type of the computation: float32, float64 or bfloat16.
+        weights: type of the weights: float32 or bfloat16; `auto` is float64 for a float64 computation, else float32.
         device: a torch device, or `auto` for the first GPU where there is one.
         attention: an attention implementation of transformers, `sdpa_float64`, or `auto`: `sdpa_float64` for float32 on
             the CPU, where it costs little, and `sdpa` elsewhere.
+        gradient_checkpointing: have the layers recompute their activations in the backward pass.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: run code that comes with the model's files.
 
     Raises:
         FileNotFoundError: no such folder, and no such model on the hub (or the hub is out of reach).
@@ -118,9 +141,11 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
     else:
         choices = [attention]
     transformers.utils.logging.disable_progress_bar()
+    origin = {"revision": revision, "trust_remote_code": trust_remote_code}
+    kept = {"auto": torch.float64 if dtype == "float64" else torch.float32, "float32": torch.float32}
     try:
-        model = read_model(source, torch.float64 if dtype == "float64" else torch.float32, choices)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        model = read_model(source, choices, dtype=kept.get(weights, torch.bfloat16), **origin)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **origin)
     except ImportError as error:
         raise ImportError(
             f"load_policy(name={name!r}, attention={attention!r}) needs a package that is not installed; got: "
@@ -138,6 +163,8 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "auto", atte
         )
     model = model.to(device).eval()
     model.entrocraft_dtype = dtype
+    if gradient_checkpointing:
+        recompute_activations(model, name)
     return Policy(model, tokenizer, stop_ids(model, tokenizer), context_length(model))
 
 
@@ -211,12 +238,50 @@ def context_length(model: Any) -> int:
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
-def read_model(source: str, dtype: torch.dtype, attentions: Sequence[str]) -> Any:
+def read_model(source: str, attentions: Sequence[str], **options: Any) -> Any:
     """Return the model with the first of these attention implementations that its architecture has."""
     for attention in attentions[:-1]:
         with suppress(ValueError):
-            return transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention)
-    return transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attentions[-1])
+            return transformers.AutoModelForCausalLM.from_pretrained(source, attn_implementation=attention, **options)
+    return transformers.AutoModelForCausalLM.from_pretrained(source, attn_implementation=attentions[-1], **options)
+
+
+def recompute_activations(model: Any, name: str) -> None:
+    """Turn gradient checkpointing on.
+
+    Raises:
+        ValueError: an architecture without it, or one whose layers are not the same in training mode.
+    """
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise ValueError(
+            f"load_policy(name={name!r}, gradient_checkpointing=True) must name an architecture that has it; got "
+            f"{type(model).__name__}. Set model.gradient_checkpointing: false."
+        )
+    # Its name since transformers 5, with the same first argument.
+    name_now = "activation_checkpointing_enable"
+    enable = getattr(model, name_now if hasattr(model, name_now) else "gradient_checkpointing_enable")
+    enable({"use_reentrant": False})
+    layers = checkpointed_layers(model)
+    if not layers or any(dropout_of(layer) for layer in layers):
+        raise ValueError(
+            f"load_policy(name={name!r}, gradient_checkpointing=True) must name a model whose layers recompute "
+            "themselves without dropout; got one that does not. Set the dropout in its config.json to 0, or "
+            "model.gradient_checkpointing: false."
+        )
+
+
+def checkpointed_layers(model: Any) -> list[nn.Module]:
+    """Return the layers that recompute themselves in training mode."""
+    return [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+
+
+def dropout_of(layer: nn.Module) -> float:
+    """Return the greatest share that the layer's own code drops in training mode; submodules stay in evaluation mode.
+
+    Such code reads the share from an attribute of the layer: a number called after dropout.
+    """
+    shares = [value for name, value in vars(layer).items() if "dropout" in name and isinstance(value, float)]
+    return max(shares, default=0.0)
 
 
 def computing(model: Any) -> AbstractContextManager[Any]:

@@ -1,15 +1,19 @@
 """AdamW and its learning-rate schedule."""
 
+import math
+from collections.abc import Iterable
+
 import torch
+from torch import Tensor, nn
 
 from trainer.config import OptimizerConfig
-from trainer.model import Policy
+from trainer.workers import like, whole
 
 
-def build_optimizer(policy: Policy, chosen: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return AdamW over the trainable parameters."""
+def build_optimizer(parameters: Iterable[nn.Parameter], chosen: OptimizerConfig) -> torch.optim.Optimizer:
+    """Return AdamW over those parameters that train."""
     return torch.optim.AdamW(
-        [parameter for parameter in policy.model.parameters() if parameter.requires_grad],
+        [parameter for parameter in parameters if parameter.requires_grad],
         lr=chosen.learning_rate,
         betas=(chosen.beta1, chosen.beta2),
         eps=chosen.eps,
@@ -17,9 +21,49 @@ def build_optimizer(policy: Policy, chosen: OptimizerConfig) -> torch.optim.Opti
     )
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, chosen: OptimizerConfig, step: int) -> float:
-    """Set and return the step's learning rate: a linear warm-up, then constant."""
-    warm = min(1.0, (step + 1) / chosen.warmup) if chosen.warmup else 1.0
+def set_learning_rate(optimizer: torch.optim.Optimizer, chosen: OptimizerConfig, step: int, steps: int) -> float:
+    """Set and return the learning rate of a step of so many."""
+    rate = chosen.learning_rate * rate_factor(chosen, step, steps)
     for group in optimizer.param_groups:
-        group["lr"] = chosen.learning_rate * warm
-    return chosen.learning_rate * warm
+        group["lr"] = rate
+    return rate
+
+
+def rate_factor(chosen: OptimizerConfig, step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step: a linear warm-up, then constant or a fall to 0 after the last.
+
+    >>> rate_factor(OptimizerConfig(warmup=2, schedule="linear"), 0, 6), rate_factor(OptimizerConfig(), 5, 6)
+    (0.5, 1.0)
+    >>> rate_factor(OptimizerConfig(warmup=2, schedule="linear"), 4, 6)
+    0.5
+    """
+    if step < chosen.warmup:
+        return (step + 1) / chosen.warmup
+    done = (step - chosen.warmup) / max(1, steps - chosen.warmup)
+    if chosen.schedule == "linear":
+        return 1 - done
+    return 0.5 * (1 + math.cos(math.pi * done)) if chosen.schedule == "cosine" else 1.0
+
+
+def whole_state(optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    """Return the optimiser's state with every moment in full; all processes must ask for it together."""
+    state = optimizer.state_dict()
+    return {**state, "state": {place: mapped(moments, whole) for place, moments in state["state"].items()}}
+
+
+def load_whole_state(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
+    """Give the optimiser full moments, of which each process keeps its shards where parameters are shards."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    given = state["state"]
+    assert isinstance(given, dict)
+    shards = {
+        place: mapped(moments, lambda value, place=place: like(value, parameters[place]))
+        for place, moments in given.items()
+    }
+    optimizer.load_state_dict({**state, "state": shards})
+
+
+def mapped(moments: dict[str, object], change: object) -> dict[str, object]:
+    """Return a parameter's moments with this done to each tensor."""
+    assert callable(change)
+    return {name: change(value) if isinstance(value, Tensor) else value for name, value in moments.items()}

@@ -4,19 +4,20 @@ The probe is a subset of the step's own rollouts: the same contexts before and a
 the gradients, the optimiser or a random stream of the training, so training is the same with and without it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from entropy_theory import entropy
-from entropy_theory.network import first_order_along, gradient_of, parameters_set_to, second_order_along
+from entropy_theory.network import first_order_along, parameters_set_to, second_order_along
 from trainer.methods.pipeline import weighted_advantages
 from trainer.methods.stages import Filtered
-from trainer.model import completion_logits
+from trainer.micro_batches import dealt
+from trainer.network import Block, Scored
 from trainer.rollout import Rollouts
 from trainer.step import Update
+from trainer.workers import ALONE, Workers, inner, is_shard, is_sharded, local
 
 # Share of the parameter step at which the gradients of the second-order term are taken: large enough that float32
 # rounding of a gradient (about 1e-6) does not matter, small enough that the fourth order (epsilon^2) does not.
@@ -43,35 +44,50 @@ class Change:
 class Probe:
     """Remembers the weights, entropies and the gradient of entropy before an update, and compares after it.
 
+    Several processes share the probe's rows among them. The parameters' `.grad` are left as they are.
+
     Args:
-        model: the network.
+        network: the policy's network, as the processes share it.
         rollouts: the probe's rows.
         temperature: the sampling temperature.
-        micro_batch_rows: rows of one pass.
+        micro_batch_rows: most rows of one pass.
+        micro_batch_tokens: most tokens of one; 0 counts rows alone.
+        workers: the processes.
     """
 
-    def __init__(self, model: nn.Module, rollouts: Rollouts, temperature: float, micro_batch_rows: int) -> None:
-        self.model, self.rollouts = model, rollouts
-        self.temperature, self.micro_batch_rows = temperature, micro_batch_rows
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    def __init__(
+        self,
+        network: nn.Module,
+        rollouts: Rollouts,
+        temperature: float,
+        micro_batch_rows: int,
+        micro_batch_tokens: int = 0,
+        workers: Workers = ALONE,
+    ) -> None:
+        # Copies are not told to exchange gradients: those of entropy are summed here.
+        self.network, self.rollouts, self.workers = inner(network), rollouts, workers
+        self.temperature = temperature
+        self.parts = dealt(rollouts.attention.sum(1), micro_batch_rows, micro_batch_tokens, workers)
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.before = [parameter.detach().clone() for parameter in self.parameters]
         self.gradient, self.entropies = self.entropy_gradient()
 
     def after(self, second_order: bool) -> Change:
         """Return the change since the probe was made; weights are left as they are, to the last bit."""
         with torch.no_grad():
-            changes = torch.cat([self.entropies_of(rows) for rows in self.chunks()]) - self.entropies
+            changes = self.all_rows([self.entropies_of(rows) for rows in self.parts]) - self.entropies
             step = [now - then for now, then in zip(self.parameters, self.before, strict=True)]
         return Change(
             measured=self.rollouts.mean(changes),
-            first_order=first_order_along(self.gradient, step),
+            first_order=self.over_shards(first_order_along(locals_of(self.gradient), locals_of(step))),
             second_order=self.second_order(step) if second_order else None,
             per_token=changes,
         )
 
     def second_order(self, step: list[Tensor]) -> float:
         """Return the second-order term of the step from the weights before it."""
-        return second_order_along(self.gradient_at(EPSILON, step), self.gradient_at(-EPSILON, step), step, EPSILON)
+        ahead, behind = (locals_of(self.gradient_at(share, step)) for share in (EPSILON, -EPSILON))
+        return self.over_shards(second_order_along(ahead, behind, locals_of(step), EPSILON))
 
     def gradient_at(self, epsilon: float, step: list[Tensor]) -> list[Tensor]:
         """Return the gradient of entropy at the weights before the update plus `epsilon` times the step."""
@@ -79,31 +95,53 @@ class Probe:
         with parameters_set_to(self.parameters, moved):
             return self.entropy_gradient()[0]
 
-    def chunks(self) -> Iterator[Tensor]:
-        """Yield row indices, one micro-batch at a time."""
-        yield from torch.arange(len(self.rollouts.mask), device=self.rollouts.mask.device).split(self.micro_batch_rows)
-
     def entropies_of(self, rows: Tensor) -> Tensor:
-        """Return the entropy `[n, T]` at each token of these rows, 0 outside the mask, as wide as the whole probe."""
-        length = self.rollouts.mask.shape[1]
-        logits = completion_logits(
-            self.model, self.rollouts.tokens[rows], self.rollouts.attention[rows], length, self.temperature
-        )
-        return entropy(logits).masked_fill(~self.rollouts.mask[rows], 0.0)
+        """Return the entropy at each token of these rows, 0 outside the mask, as wide as the whole probe `[n, T]`."""
+        # A process without rows takes part in the pass all the same.
+        chosen = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rows.device)
+        part = self.rollouts.rows(chosen)
+        scored: Scored = self.network(Block(part.tokens, part.attention, part.mask, self.temperature))
+        spare = self.rollouts.mask.shape[1] - part.mask.shape[1]
+        return nn.functional.pad(scored.entropy, (0, spare))[: len(rows)]
 
     def entropy_gradient(self) -> tuple[list[Tensor], Tensor]:
         """Return the gradient of the probe's mean entropy in the parameters, and the entropies `[n, T]`."""
-        tokens = int(self.rollouts.mask.sum())
-        entropies = []
+        tokens, entropies = int(self.rollouts.mask.sum()), []
+        kept = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        for rows in self.parts:
+            values = self.entropies_of(rows)
+            entropies.append(values.detach())
+            (values.sum() / tokens).backward()
+        gradient = [self.summed_gradient(parameter) for parameter in self.parameters]
+        for parameter, before in zip(self.parameters, kept, strict=True):
+            parameter.grad = before
+        return gradient, self.all_rows(entropies)
 
-        def parts() -> Iterator[Tensor]:
-            for rows in self.chunks():
-                values = self.entropies_of(rows)
-                entropies.append(values.detach())
-                yield values.sum() / tokens
+    def summed_gradient(self, parameter: nn.Parameter) -> Tensor:
+        """Return a parameter's gradient, summed over the processes."""
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        # Shards come as means over the processes, copies each as a share.
+        return gradient * self.workers.count if is_shard(parameter) else self.workers.total(gradient)
 
-        gradient = gradient_of(parts(), self.parameters)
-        return gradient, torch.cat(entropies)
+    def all_rows(self, parts: list[Tensor]) -> Tensor:
+        """Return what the processes found for their rows, in the order of the probe's rows."""
+        found = torch.cat(parts)
+        every = found.new_zeros(len(self.rollouts.mask), found.shape[1])
+        every[torch.cat(self.parts)] = found
+        return self.workers.total(every)
+
+    def over_shards(self, value: float) -> float:
+        """Return a sum over parameters: over all processes where each holds shards."""
+        if not is_sharded(self.network):
+            return value
+        return float(self.workers.total(torch.tensor(value, dtype=torch.float64, device=self.parameters[0].device)))
+
+
+def locals_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return what this process holds of each tensor."""
+    return [local(tensor) for tensor in tensors]
 
 
 @dataclass(frozen=True)

@@ -4,41 +4,45 @@ A step samples P prompts x G completions, scores them, lets the filter decide wh
 the policy, and compares what happened to its entropy with what theory predicts.
 """
 
-import copy
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from trainer.algorithm import band_at, build_algorithm, build_schedule
+from trainer.algorithm import band_at, build_algorithm, build_schedule, needs_statistics
+from trainer.bad_steps import save_bad_step, stop_message
 from trainer.checkpoint import RunState, last_whole_checkpoint, load_checkpoint, save_checkpoint
 from trainer.config import TrainConfig
-from trainer.data import PromptSource, Row, build_prompts, encode_prompts, fit_prompts, max_new_tokens, with_chat
+from trainer.data import PromptSource, Row, build_prompts, encode_prompts, fit_prompts, max_new_tokens
 from trainer.engine import build_engine
 from trainer.evaluate import Evaluation, evaluate_settings
 from trainer.evaluation_settings import build_settings
 from trainer.failures import explaining_full_disk, explaining_memory, resume_command
+from trainer.gathering import everyones
 from trainer.interrupt import Interrupt
 from trainer.methods.pipeline import Algorithm, numbers
 from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
 from trainer.metrics import describe, rollout_rows, step_row
-from trainer.model import Policy, load_policy, set_threads, with_lora
-from trainer.optimizer import build_optimizer, set_learning_rate
+from trainer.model import set_threads
+from trainer.network import Network, Reference
+from trainer.onlooker import open_directory
+from trainer.optimizer import build_optimizer, load_whole_state, set_learning_rate, whole_state
+from trainer.parts import build_updater, frozen_copy, load_trained
 from trainer.probe import Change, Probe, TabularTerms, tabular_terms
 from trainer.rewards import Rewards, Scores, build_reward, check_rewards, score, signed
 from trainer.rollout import Rollouts
-from trainer.run_directory import RunDirectory
 from trainer.sampling import Sampling
-from trainer.step import Updater
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
 from trainer.summary import summarise
 from trainer.text import printable, text_summary
+from trainer.workers import find_workers, inner, whole_weights, whole_weights_of
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class Run:
     def __init__(self, config: TrainConfig, reward: RewardFunction | None) -> None:
         # Everything that can be refused is looked at before the run directory is touched.
         self.config = config
+        self.workers = find_workers(config)
         self.algorithm: Algorithm = build_algorithm(config)
         self.schedule: Schedule = build_schedule(config)
         self.prompts: PromptSource = build_prompts(config)
@@ -106,34 +111,30 @@ class Run:
         build_settings(config.evaluation)
         self.sampling = Sampling(config.rollout.temperature, config.rollout.top_p, config.rollout.top_k)
         self.engine = build_engine(config.rollout)
-        self.policy = self.load_policy()
+        self.policy = load_trained(config, self.workers)
         set_threads(config.model.threads, self.policy)
         self.prompts = fit_prompts(self.policy, self.prompts, config)
-        self.reference = frozen_copy(self.policy) if "reference" in self.algorithm.needs else None
-        self.optimizer = build_optimizer(self.policy, config.optimizer)
-        self.directory = RunDirectory(config)
+        self.directory = open_directory(config, self.workers)
         self.began = time.perf_counter()
         self.state = RunState(methods=self.algorithm.start())
         saved = last_whole_checkpoint(self.directory.path / "checkpoints")
+        reference = None
+        if "reference" in self.algorithm.needs and not config.model.lora_rank:
+            reference = frozen_copy(self.policy, self.workers, config.model.parallel)
         if saved:
-            self.policy = self.load_policy(saved)
-            self.optimizer = build_optimizer(self.policy, config.optimizer)
+            self.policy = load_trained(config, self.workers, saved)
+        self.network = self.workers.share(Network(self.policy.model), config.model.parallel)
+        if self.workers.count > 1:
+            self.policy = replace(self.policy, network=inner(self.network))
+        if config.model.lora_rank:
+            reference = Reference(inner(self.network), adapters=self.policy.model)
+        self.optimizer = build_optimizer(self.network.parameters(), config.optimizer)
+        if saved:
             moments, self.state = load_checkpoint(saved)
-            self.optimizer.load_state_dict(moments)
+            load_whole_state(self.optimizer, moments)
         self.directory.begin(self.state.step)
-        self.updater = build_updater(config, self.algorithm, self.policy, self.reference, self.optimizer)
-
-    def load_policy(self, checkpoint: Path | None = None) -> Policy:
-        """Return the policy that the configuration names, or that of a checkpoint."""
-        model = self.config.model
-        # A checkpoint of adapters holds no weights of the base model.
-        path = model.path if checkpoint is None or model.lora_rank else str(checkpoint)
-        policy = load_policy(path, dtype=model.dtype, device=model.device, attention=model.attention)
-        policy = with_chat(policy, self.config.data)
-        if not model.lora_rank:
-            return policy
-        seed = stream_seed(self.config.seed, "init")
-        return with_lora(policy, rank=model.lora_rank, alpha=model.lora_alpha, seed=seed, checkpoint=checkpoint)
+        parts = (self.algorithm, self.network, reference, self.optimizer, self.workers)
+        self.updater = build_updater(config, *parts)
 
     def loop(self, interrupt: Interrupt) -> None:
         """Take the remaining steps."""
@@ -146,19 +147,21 @@ class Run:
             initial=self.state.step,
             total=config.steps,
             unit="step",
+            disable=not self.workers.main,
             mininterval=0.2 if sys.stderr.isatty() else 10,
         )
         for step in progress:
             progress.set_postfix_str(describe(self.step(step)))
             done = step + 1
             last = done == config.steps
-            if config.log.text_every and done % config.log.text_every == 0:
+            if self.workers.main and config.log.text_every and done % config.log.text_every == 0:
                 progress.write(printable(text_summary(self.directory.rows(), config.steps)))
             if config.evaluation.every and done % config.evaluation.every == 0 and not last:
                 self.evaluate()
-            if last or interrupt.asked or (config.checkpoint.every and done % config.checkpoint.every == 0):
+            asked = self.workers.any(interrupt.asked)
+            if last or asked or (config.checkpoint.every and done % config.checkpoint.every == 0):
                 self.save()
-            if interrupt.asked and not last:
+            if asked and not last:
                 progress.close()
                 raise KeyboardInterrupt(f"stopped after step {done}, saved. Go on with: {resume_command(config)}")
 
@@ -168,16 +171,18 @@ class Run:
         with explaining_memory("rollout", self.config):
             batch = self.gather(step)
         sampled = time.perf_counter()
+        theory = self.config.theory
         with explaining_memory("theory", self.config):
-            probe = self.make_probe(step, batch) if self.config.theory.enabled else None
+            probe = self.make_probe(step, batch) if theory.enabled and step % theory.every == 0 else None
         probed = time.perf_counter()
-        rate = set_learning_rate(self.optimizer, self.config.optimizer, step)
+        rate = set_learning_rate(self.optimizer, self.config.optimizer, step, self.config.steps)
         with explaining_memory("update", self.config):
             update = self.updater(batch.rollouts, batch.filtered, self.state.methods, self.noise(step, batch))
         updated = time.perf_counter()
         with explaining_memory("theory", self.config):
-            change = probe[1].after(self.config.theory.second_order) if probe else None
-            tabular = tabular_terms(batch.rollouts, batch.filtered, update) if probe else None
+            change = probe[1].after(theory.second_order) if probe else None
+            known = theory.enabled and theory.tabular
+            tabular = tabular_terms(batch.rollouts, batch.filtered, update) if known else None
         compared = time.perf_counter()
         times = {
             "wall_s": compared - self.began,
@@ -201,6 +206,8 @@ class Run:
         self.state, info = self.advance(batch, row, change, tabular)
         row["info"] = numbers({**batch.scores.info, **batch.filtered.info, **info})
         self.directory.log(row)
+        if update.bad:
+            self.keep_bad(step, batch)
         if self.config.checkpoint.rollouts_every and step % self.config.checkpoint.rollouts_every == 0:
             count = self.config.checkpoint.rollouts
             self.directory.log_rollouts(
@@ -208,24 +215,19 @@ class Run:
             )
         return row
 
+    def keep_bad(self, step: int, batch: Batch) -> None:
+        """Save a batch whose loss or gradient was not finite; stop the run after several in a row."""
+        if self.workers.main:
+            rows = rollout_rows(batch.rows, batch.texts, batch.scores.total, batch.filtered, len(batch.texts))
+            save_bad_step(self.directory.path, step, batch.rollouts, batch.filtered, rows)
+        if self.state.bad_in_a_row == self.config.optimizer.bad_steps:
+            raise ValueError(stop_message(self.state.bad_in_a_row, self.directory.path))
+
     def gather(self, step: int) -> Batch:
         """Sample, score, and decide which rollouts the update may use."""
         config = self.config
         rows = self.prompts.train_rows(step, config.rollout.prompts)
-        rollouts = self.engine(
-            self.policy,
-            encode_prompts(self.policy, rows, self.new_tokens),
-            config.rollout.group_size,
-            self.new_tokens,
-            self.sampling,
-            generator=TokenUniforms(stream_seed(config.seed, "rollout", step)),
-            statistics=config.theory.enabled or bool({"influence", "responsiveness"} & self.algorithm.needs),
-            temperatures=self.algorithm.temperatures,
-            stop=config.rollout.stop,
-            slots=config.rollout.slots,
-        )
-        texts = self.policy.decode(rollouts.completions())
-        scores = score(self.rewards, rows, texts, rollouts.completions())
+        rollouts, texts, scores = everyones(self.sample(step, rows), self.workers)
         rewards = signed(scores.total) if config.reward.convention == "signed" else scores.total
         entropy = rollouts.mean(rollouts.entropy)
         if self.state.unit is None:
@@ -234,6 +236,27 @@ class Run:
             self.state.methods, rewards, torch.tensor(entropy), self.band(step), step, rollouts.record.to("cpu")
         )
         return Batch(rows, texts, rollouts, scores, groups, filtered.checked(groups))
+
+    def sample(self, step: int, rows: list[Row]) -> tuple[Rollouts, list[str], Scores]:
+        """Return this process's share of a step's completions, their texts and their rewards."""
+        config, part = self.config, self.workers.part(len(rows))
+        own = [rows[index] for index in part]
+        with whole_weights(self.network):
+            rollouts = self.engine(
+                self.policy,
+                encode_prompts(self.policy, own, self.new_tokens),
+                config.rollout.group_size,
+                self.new_tokens,
+                self.sampling,
+                generator=TokenUniforms(stream_seed(config.seed, "rollout", step)),
+                prompt_index=part,
+                statistics=needs_statistics(config, self.algorithm),
+                temperatures=self.algorithm.temperatures,
+                stop=config.rollout.stop,
+                slots=config.rollout.slots,
+            )
+        texts = self.policy.decode(rollouts.completions())
+        return rollouts, texts, score(self.rewards, own, texts, rollouts.completions())
 
     def band(self, step: int) -> Band:
         """Return the band of a step, in nats."""
@@ -255,8 +278,9 @@ class Run:
         chosen = generator.choice(count, min(self.config.theory.probe_rows, count), replace=False)
         rows = torch.from_numpy(chosen).sort().values.to(self.policy.device)
         rollouts = batch.rollouts.rows(rows)
-        micro = self.config.optimizer.micro_batch_rows
-        return rows, Probe(self.policy.model, rollouts, self.config.rollout.temperature, micro)
+        sizes = self.config.optimizer
+        micro = (sizes.micro_batch_rows, sizes.micro_batch_tokens)
+        return rows, Probe(self.network, rollouts, self.config.rollout.temperature, *micro, self.workers)
 
     def advance(
         self, batch: Batch, row: Mapping[str, Any], change: Change | None, tabular: TabularTerms | None
@@ -275,20 +299,25 @@ class Run:
         scale = self.state.scale
         if change and tabular and not row["skipped"]:
             scale = scale.learn(predicted=tabular.unit, measured=change.measured)
-        counts = {"step": row["step"] + 1, "samples": row["samples"], "tokens": row["tokens"]}
+        bad = self.state.bad_in_a_row + 1 if row["bad_mini_batches"] else 0
+        counts = {"step": row["step"] + 1, "samples": row["samples"], "tokens": row["tokens"], "bad_in_a_row": bad}
         return replace(self.state, **counts, methods=methods, scale=scale), info
 
     def save(self) -> None:
         """Write a checkpoint."""
-        folder = self.directory.path / "checkpoints"
-        self.directory.to_disk()
-        save_checkpoint(folder, self.policy.save, self.optimizer.state_dict(), self.state, self.config.checkpoint.keep)
+        weights, moments = whole_weights_of(self.policy.model), whole_state(self.optimizer)
+        if self.workers.main:
+            folder = self.directory.path / "checkpoints"
+            self.directory.to_disk()
+            write = partial(self.policy.save, weights=weights)
+            save_checkpoint(folder, write, moments, self.state, self.config.checkpoint.keep)
+        self.workers.wait()
 
     def evaluate(self) -> list[Evaluation]:
         """Evaluate the policy as it is, on every set in every setting, and log each result as it comes."""
         results = []
-        with explaining_memory("evaluation", self.config):
-            for result in evaluate_settings(self.policy, self.prompts, self.rewards, self.config):
+        with explaining_memory("evaluation", self.config), whole_weights(self.network):
+            for result in evaluate_settings(self.policy, self.prompts, self.rewards, self.config, self.workers):
                 self.directory.log_evaluation(self.state.step, result)
                 results.append(result)
         return results
@@ -296,36 +325,13 @@ class Run:
     def finish(self) -> Result:
         """Evaluate the final policy and write the summary."""
         evaluations = {result.key: asdict(result)["estimates"] for result in self.evaluate()}
-        summary = {
-            **summarise(self.directory.rows()),
-            "evaluations": evaluations,
-            "dropped_prompts": self.prompts.dropped,
-        }
-        self.directory.write_summary(summary)
+        summary: dict[str, Any] = {}
+        if self.workers.main:
+            summary = {
+                **summarise(self.directory.rows()),
+                "evaluations": evaluations,
+                "dropped_prompts": self.prompts.dropped,
+            }
+            self.directory.write_summary(summary)
+        summary = self.workers.agree(summary)
         return Result(self.directory.path, summary)
-
-
-def frozen_copy(policy: Policy) -> torch.nn.Module:
-    """Return the reference policy: the initial weights, without gradient."""
-    return copy.deepcopy(policy.model).requires_grad_(False)
-
-
-def build_updater(
-    config: TrainConfig,
-    algorithm: Algorithm,
-    policy: Policy,
-    reference: torch.nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-) -> Updater:
-    """Return the updater with the configuration's sizes."""
-    return Updater(
-        model=policy.model,
-        reference=reference,
-        optimizer=optimizer,
-        algorithm=algorithm,
-        temperature=config.rollout.temperature,
-        mini_batches=config.algorithm.mini_batches,
-        epochs=config.algorithm.epochs,
-        micro_batch_rows=config.optimizer.micro_batch_rows,
-        gradient_clip=config.optimizer.gradient_clip,
-    )

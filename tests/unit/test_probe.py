@@ -15,6 +15,7 @@ from trainer.methods.filters import keep_all
 from trainer.methods.pipeline import Algorithm
 from trainer.methods.stages import Filtered
 from trainer.model import completion_logits
+from trainer.network import Network
 from trainer.probe import Probe
 from trainer.sampling import Sampling, sample
 from trainer.step import Updater
@@ -65,7 +66,7 @@ def real_step(model, rollouts, rate=SMALL_RATE):
     before = weights_of(model)
     algorithm = Algorithm.of(GRPO(), filter=keep_all, clip=PPOClip(), denominator=drop)
     updater = Updater(
-        model=model,
+        network=Network(model),
         reference=None,
         optimizer=torch.optim.AdamW(model.parameters(), lr=rate),
         algorithm=algorithm,
@@ -85,7 +86,7 @@ def real_step(model, rollouts, rate=SMALL_RATE):
 def change_along(model, rollouts, step, share=1.0, micro_batch_rows=64, second_order=True):
     """What the probe says when the weights move by `share` times the step; they are put back."""
     before = weights_of(model)
-    probe = Probe(model, rollouts, TEMPERATURE, micro_batch_rows)
+    probe = Probe(Network(model), rollouts, TEMPERATURE, micro_batch_rows)
     set_to(model, before, step, share)
     change = probe.after(second_order)
     set_to(model, before)
@@ -153,7 +154,7 @@ def test_micro_batches_change_nothing(model, rollouts):
 
 
 def test_without_a_step_there_is_no_change(model, rollouts):
-    probe = Probe(model, rollouts, TEMPERATURE, 64)
+    probe = Probe(Network(model), rollouts, TEMPERATURE, 64)
     change = probe.after(second_order=True)
     assert (change.measured, change.first_order, change.second_order) == (0.0, 0.0, 0.0)
 
@@ -166,7 +167,7 @@ def test_the_probe_touches_neither_weights_gradients_nor_random_numbers(model, r
         parameter.grad = gradient.clone()
     torch.set_rng_state(state)
 
-    probe = Probe(model, rollouts, TEMPERATURE, 5)
+    probe = Probe(Network(model), rollouts, TEMPERATURE, 5)
     assert same(weights_of(model), before)
     set_to(model, before, step, 1.0)
     moved = weights_of(model)

@@ -12,6 +12,7 @@ from trainer.methods.filters import keep_all
 from trainer.methods.losses import EntropyBonus, KLPenalty
 from trainer.methods.pipeline import Algorithm
 from trainer.methods.stages import Filtered
+from trainer.network import Network, Reference
 from trainer.sampling import Sampling, sample
 from trainer.step import Updater, mini_batch_rows
 from trainer.streams import TokenUniforms, python_stream
@@ -44,11 +45,18 @@ def gradients_of_update(model, rollouts, filtered, *, terms=(), denominator=drop
     """What an update did, and the gradient of each of its optimiser steps; the weights stay as they are."""
     recorder = GradientRecorder(model)
     settings = {"reference": None, "mini_batches": 1, "epochs": 1, "micro_batch_rows": 64, **options}
+    if settings["reference"] is not None:
+        settings["reference"] = Reference(Network(settings["reference"]))
     algorithm = Algorithm.of(
         reinforce, filter=keep_all, token_weight=token_weight, clip=CLIP, terms=terms, denominator=denominator
     )
     updater = Updater(
-        model=model, optimizer=recorder, algorithm=algorithm, temperature=TEMPERATURE, gradient_clip=1e9, **settings
+        network=Network(model),
+        optimizer=recorder,
+        algorithm=algorithm,
+        temperature=TEMPERATURE,
+        gradient_clip=1e9,
+        **settings,
     )
     return updater(rollouts, filtered), recorder.gradients
 

@@ -12,6 +12,7 @@ from trainer.methods.filters import keep_all
 from trainer.methods.pipeline import Algorithm
 from trainer.methods.stages import Filtered
 from trainer.metrics import sign_rule_step
+from trainer.network import Network
 from trainer.probe import OnlineScale, Probe, TabularTerms, sign_rule_agreement, tabular_terms
 from trainer.rollout import Rollouts
 from trainer.step import Update, Updater
@@ -115,8 +116,8 @@ class Table(torch.nn.Module):
         start = torch.randn(prompts, positions, VOCABULARY, generator=torch.Generator().manual_seed(2))
         self.logits = torch.nn.Parameter(start)
 
-    def forward(self, input_ids, attention_mask, position_ids, logits_to_keep, use_cache):
-        logits = self.logits[input_ids[:, :1], position_ids]
+    def forward(self, input_ids, attention_mask, logits_to_keep, use_cache):
+        logits = self.logits[input_ids[:, :1], torch.arange(input_ids.shape[1])]
         return SimpleNamespace(logits=logits[:, -logits_to_keep:])
 
 
@@ -161,7 +162,7 @@ def test_on_a_table_the_unit_times_the_rate_is_the_first_order_of_plain_gradient
     weights[0, 0] = 1.0
     given = Filtered(weights, advantages)
     updater = Updater(
-        model=table,
+        network=Network(table),
         reference=None,
         optimizer=torch.optim.SGD(table.parameters(), lr=rate),
         algorithm=Algorithm.of(reinforce, filter=keep_all, clip=PPOClip(), denominator=denominator),
@@ -171,7 +172,7 @@ def test_on_a_table_the_unit_times_the_rate_is_the_first_order_of_plain_gradient
         micro_batch_rows=64,
         gradient_clip=1e9,
     )
-    probe = Probe(table, rollouts, 1.0, 64)
+    probe = Probe(Network(table), rollouts, 1.0, 64)
     update = updater(rollouts, given)
     change = probe.after(second_order=True)
     terms = tabular_terms(rollouts, given, update)
