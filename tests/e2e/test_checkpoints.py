@@ -11,7 +11,7 @@ import transformers
 import entrocraft
 from trainer import checkpoint as checkpoint_module
 from trainer import model as models
-from trainer.checkpoint import checkpoints
+from trainer.checkpoint import RunState, checkpoints, last_whole_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -136,6 +136,19 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(case, tiny, copied, 
     assert [path.name for path in (path / "checkpoints").iterdir()] == ["step_4"]
     assert resumed.weights == whole.weights
     assert resumed.timeless == whole.timeless
+
+
+def test_a_damaged_later_checkpoint_does_not_crowd_out_the_last_good_one(tmp_path):
+    def save(step):
+        save_checkpoint(tmp_path, lambda folder: (folder / "weights").write_text("w"), {}, RunState(step=step), keep=1)
+
+    for step in (2, 4, 6):
+        save(step)
+    (tmp_path / "step_6" / "weights").write_text("damaged")
+    shutil.copytree(tmp_path / "step_6", tmp_path / "step_8")
+    save(4)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_4"]
+    assert last_whole_checkpoint(tmp_path) == tmp_path / "step_4"
 
 
 def test_a_run_never_starts_again_because_all_its_checkpoints_are_damaged(tiny, copied, command):

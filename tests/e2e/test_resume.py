@@ -233,3 +233,23 @@ def test_a_second_interrupt_stops_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         entrocraft.train({"output": str(tmp_path / "run"), "steps": 2, "rollout": {"prompts": 4}}, impatient)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_of_the_final_evaluation_stops_at_once(number, tmp_path, command):
+    """Everything is saved by then; the run that goes on evaluates and summarises."""
+    small = {"output": str(tmp_path / "run"), "steps": 1, "rollout": {"prompts": 4, "group_size": 4}}
+    evaluation = {"prompts": 2, "samples": 2, "settings": ["t1"]}
+
+    def interrupting(prompts, completions, completion_ids, **columns):
+        if len(completions) != 16:
+            signal.raise_signal(number)
+        return Countdown().reward(prompts, completions, completion_ids, **columns)
+
+    with pytest.raises(KeyboardInterrupt, match="Go on with: entrocraft train") as stopped:
+        entrocraft.train({**small, "evaluation": evaluation}, interrupting)
+    assert (tmp_path / "run" / "checkpoints" / "step_1").is_dir()
+    assert not (tmp_path / "run" / "summary.json").exists()
+    _, *rest = shlex.split(str(stopped.value).partition("Go on with: ")[2])
+    assert command(*rest, path=tmp_path / "run").code == 0
+    assert (tmp_path / "run" / "summary.json").exists()
