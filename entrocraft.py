@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def with_values(arguments: Sequence[str]) -> list[str]:
-    """Return arguments in which switches that stand alone have the value true, as `--resume true` may also be written.
+    """Return arguments in which switches that stand alone have the value true: `--resume` is `--resume true`.
 
     >>> with_values(["train", "--resume", "--steps", "3"])
     ['train', '--resume=true', '--steps', '3']

@@ -105,7 +105,7 @@ def audit(output: Path, seed: int, overwrite: bool) -> int:
     if there and not overwrite:
         raise FileExistsError(
             f"theory audit(output={str(output)!r}) must not replace tables; got {there[0]}. "
-            "Choose another --output, or say --overwrite true."
+            "Choose another --output, or say --overwrite."
         )
     torch.set_num_threads(1)  # the same sums, to the last bit, on every machine of a kind
     rows: dict[str, list[Any]] = {name: [] for name in part.TABLES}

@@ -59,7 +59,7 @@ def load_run(path: Path) -> LoadedRun:
         if not (path / file).is_file():
             raise FileNotFoundError(
                 f"load_run({str(path)!r}) must name the directory of a finished run; got none with {file}. "
-                "Check the path, or finish the run with --resume true."
+                "Check the path, or finish the run with --resume."
             )
     evaluations = path / "evaluations.jsonl"
     lines = evaluations.read_text().splitlines() if evaluations.is_file() else []
@@ -120,7 +120,7 @@ def load_audit(path: Path) -> LoadedAudit:
     """
     from entropy_theory.audit import TABLES  # it needs torch, which other figures do without
 
-    remedy = "Write them again: entrocraft theory audit --output {} --overwrite true"
+    remedy = "Write them again: entrocraft theory audit --output {} --overwrite"
     tables = {}
     for name, row in TABLES.items():
         file = path / f"{name}.csv"

@@ -103,7 +103,7 @@ def load_page(path: Path) -> Page:
     file = path / "page.json"
     if not file.is_file():
         raise FileNotFoundError(unfinished(path))
-    again = f"Write it again: {command_of(path)} --overwrite true"
+    again = f"Write it again: {command_of(path)} --overwrite"
     try:
         found = json.loads(file.read_text())
         names = {item.name for item in fields(Panel)}
@@ -124,7 +124,7 @@ def unfinished(path: Path) -> str:
     """Return what is wrong with a directory without a page."""
     where = f"load_page({str(path)!r}) must name a directory of a finished `entrocraft simulate`"
     if (path / "config.yaml").is_file() and (path / "cells").is_dir():
-        return f"{where}; got one without page.json. Finish it with the same options: {command_of(path)} --resume true"
+        return f"{where}; got one without page.json. Finish it with the same options: {command_of(path)} --resume"
     return (
         f"{where}; got none with page.json. Check the path, or make one: entrocraft simulate EXPERIMENT --output {path}"
     )

@@ -91,8 +91,8 @@ class Results:
         """Refuse a directory with files, unless they are results that are to be replaced."""
         if not overwrite:
             raise FileExistsError(
-                f"--output {self.path} must be a new or empty directory; got files. Set --resume true to go on with "
-                "results of the same options, or --overwrite true to replace them, or name another."
+                f"--output {self.path} must be a new or empty directory; got files. Set --resume to go on with "
+                "results of the same options, or --overwrite to replace them, or name another."
             )
         if config_of(self.path) is None:
             raise FileExistsError(

@@ -105,7 +105,7 @@ def test_an_unfinished_run_is_refused(runs, command, tmp_path):
     (path / "summary.json").unlink()
     built = command("figures", "build", "quickstart", runs[1].path, path, f"--output={tmp_path / 'out'}")
     assert built.code == 1
-    for word in (str(path), "finished run", "summary.json", "--resume true"):
+    for word in (str(path), "finished run", "summary.json", "--resume"):
         assert word in built.said
     assert not (tmp_path / "out").exists()
 

@@ -266,7 +266,7 @@ def test_the_panels_are_those_that_experiments_write():
 
 def without_page(folder):
     (folder / "page.json").unlink()
-    return ["page.json", f"entrocraft simulate made --output {folder} --resume true"]
+    return ["page.json", f"entrocraft simulate made --output {folder} --resume"]
 
 
 def no_results(folder):
@@ -277,7 +277,7 @@ def no_results(folder):
 
 def half_a_page(folder):
     (folder / "page.json").write_text('{"experiment": "made", "panels"')
-    return [str(folder / "page.json"), f"entrocraft simulate made --output {folder} --overwrite true"]
+    return [str(folder / "page.json"), f"entrocraft simulate made --output {folder} --overwrite"]
 
 
 def page_of_something_else(folder):
@@ -287,7 +287,7 @@ def page_of_something_else(folder):
 
 def without_a_table(folder):
     (folder / "grid.csv").unlink()
-    return [str(folder / "grid.csv"), "--overwrite true"]
+    return [str(folder / "grid.csv"), "--overwrite"]
 
 
 def empty_table(folder):

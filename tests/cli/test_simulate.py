@@ -138,12 +138,12 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(simulate, sto
     stops("released")
     cut = simulate(path)
     assert cut.code == 130
-    for word in ("interrupted", "2 of 6 cells", str(path), "--resume true", "same options"):
+    for word in ("interrupted", "2 of 6 cells", str(path), "--resume", "same options"):
         assert word in cut.said
     assert set(contents(path)) == {"config.yaml", "cells/grpo.csv", "cells/algorithm1.csv"}
     refused = command("figures", "build", "simulation", path, f"--output={tmp_path / 'figures'}")
     assert refused.code == 1
-    assert f"entrocraft simulate controllers --output {path} --resume true" in refused.said
+    assert f"entrocraft simulate controllers --output {path} --resume" in refused.said
     stops("solved_bonus")
     assert "5 of 6 cells" in simulate(path, "--resume=true").said
     stops(None)
@@ -183,7 +183,7 @@ def test_results_are_not_replaced_by_accident(simulate, ran, tmp_path):
     ran.clear()
     run = simulate(path)
     assert run.code == 1
-    for word in (str(path), "--resume true", "--overwrite true"):
+    for word in (str(path), "--resume", "--overwrite"):
         assert word in run.said
     assert ran == []
     assert contents(path) == before
@@ -222,7 +222,7 @@ def test_other_files_are_never_removed(simulate, ran, tmp_path, files):
     before = contents(tmp_path)
     for more, words in {
         "--overwrite=true": ["directory of results", "Remove it yourself"],
-        "--overwrite=false": ["--overwrite true"],
+        "--overwrite=false": ["--overwrite"],
         "--resume=true": ["without --resume"],
     }.items():
         run = simulate(tmp_path, more)
