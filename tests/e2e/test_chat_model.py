@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers import decoders as token_decoders
 
 import entrocraft
+from trainer.sampling import sample
 
 TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message.role }}\n{{ message.content }}<|end|>\n{% endfor %}"
@@ -82,11 +83,11 @@ def test_conversations_are_trained_on_and_evaluated(folder, tmp_path, command, p
         seen.append((prompts, answer, completions))
         return [float(sum(ids) % 2) for ids in completion_ids]
 
-    train = entrocraft.load("trainer.train")
-    sample = train.sample
-    monkeypatch.setattr(
-        train, "sample", lambda policy, ids, *args, **more: sampled.append(ids) or sample(policy, ids, *args, **more)
-    )
+    def watched(policy, ids, *args, **more):
+        sampled.append(ids)
+        return sample(policy, ids, *args, **more)
+
+    monkeypatch.setattr("trainer.engine.ENGINES", {"cache": watched})
     torch.set_default_dtype(torch.float32)
     result = entrocraft.train(settings(folder, tmp_path / "run"), reward=reward)
     assert "data.prompts: left out 1 of 4 prompts" in capsys.readouterr().err
@@ -103,7 +104,7 @@ def test_conversations_are_trained_on_and_evaluated(folder, tmp_path, command, p
     assert seen[2][:2] == (["5 - 2"] * 2, [3] * 2)
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "model")
-    for ids, (prompts, _, _) in zip(sampled, seen, strict=False):
+    for ids, (prompts, _, _) in zip(sampled[:2], seen[:2], strict=True):
         for row, talk in zip(ids, prompts[::2], strict=True):
             spoken = [{"role": "system", "content": "Be brief."}, *talk]
             assert row == tokenizer.apply_chat_template(spoken, add_generation_prompt=True, return_dict=False)
