@@ -101,7 +101,7 @@ def ours(folder: Path, steps: int, seed: int, *, rows: int = ROWS, theory: bool 
             "rollout": {"prompts": PROMPTS, "group_size": GROUP, "max_new_tokens": NEW_TOKENS},
             "algorithm": {"mini_batches": 1, "clip_options": {"low": 0.2, "high": 0.2}},
             "optimizer": {"learning_rate": RATE},
-            "theory": {"enabled": theory, "probe_rows": 8, "tabular": False},
+            "theory": {"enabled": theory, "probe_rows": 4, "tabular": False},
             "evaluation": {"prompts": 0},
         }
         run = Run(config_from(settings), reward_for(rows))

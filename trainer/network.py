@@ -17,6 +17,8 @@ from trainer.model import DynamicLayer, at_least_float32, checkpointed_layers, c
 
 # Up to this many arms a row of logits is cheap, and one matrix product instead of two is faster.
 SMALL_VOCABULARY = 8192
+# Prompts are shared where that saves at least this part of a block's tokens: it takes two passes instead of one.
+WORTH_SHARING = 0.1
 
 
 class Block(NamedTuple):
@@ -141,12 +143,12 @@ class SharedPrompts(NamedTuple):
 
 
 def shared_prompts(block: Block) -> SharedPrompts | None:
-    """Return the different prompts of a block, None where no two rows have the same."""
+    """Return the different prompts of a block, None where so few rows have the same that it is not worth it."""
     width = block.tokens.shape[1] - block.mask.shape[1]
     # A token under the mask of attention is told apart from the filler.
     keyed = torch.where(block.attention[:, :width], block.tokens[:, :width], -1)
     unique, of_row = torch.unique(keyed, dim=0, return_inverse=True)
-    if len(unique) == len(keyed):
+    if (len(keyed) - len(unique)) * width < max(1, WORTH_SHARING * block.tokens.numel()):
         return None
     padded = nn.functional.pad(unique, (0, 1), value=0)
     prompts = Block(padded.clamp(min=0), padded >= 0, block.mask[: len(unique), :1], block.temperature)
