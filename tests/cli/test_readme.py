@@ -13,10 +13,10 @@ from figures.cli import FIGURES
 from figures.report_cli import report_parser
 from simulations.cli import simulate_parser
 from simulations.experiments import EXPERIMENTS
-from trainer.cli import pretrain_parser
+from trainer.cli import export_parser, presets_command, pretrain_parser, train_parser
 from trainer.evaluate_command import evaluate_parser
 from trainer.listing import methods_command
-from trainer.parsing import as_yaml, config_parser, load_config, with_preset_paths
+from trainer.parsing import PRETRAIN_PRESETS, as_yaml, load_config, with_preset_paths
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -49,14 +49,18 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_command_is_understood(command, workspace):
-    name, arguments = command[1], command[2:]
+    name, *arguments = entrocraft.with_values(command[1:])
     if "--help" in command:
         assert name == "--help" or name in entrocraft.COMMANDS
     elif name in ("train", "evaluate"):
-        parser = evaluate_parser() if name == "evaluate" else config_parser()
+        parser = evaluate_parser() if name == "evaluate" else train_parser()
         assert parser.parse_args(with_preset_paths(arguments)).steps > 0
     elif name == "pretrain":
-        assert pretrain_parser().parse_args(arguments).output
+        assert pretrain_parser().parse_args(with_preset_paths(arguments, PRETRAIN_PRESETS, {})).output
+    elif name == "export":
+        assert export_parser().parse_args(arguments).output
+    elif name == "presets":
+        assert presets_command(arguments) == 0
     elif name == "theory":
         _, options, _ = ACTIONS[arguments[0]]
         options().parse_args(arguments[1:])
