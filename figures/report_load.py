@@ -113,7 +113,7 @@ def load_one(path: Path, name: str) -> ReportedRun:
         samples=samples_in(path / "rollouts"),
         config=settings_in(path / "config.yaml"),
         environment=json_file(path / "environment.json") or {},
-        bad_steps=len(list((path / "bad_steps").glob("*"))),
+        bad_steps=len(list((path / "bad_steps").glob("*.safetensors"))),
     )
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
 
-from trainer.files import write_text
+from trainer.files import write_text, writing
 from trainer.methods.stages import Filtered
 from trainer.rollout import Rollouts
+from trainer.state_files import unshared
 
 FOLDER = "bad_steps"
 
@@ -29,13 +29,19 @@ def save_bad_step(
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    tensors: dict[str, Tensor] = {
-        name: getattr(rollouts, name).contiguous().cpu()
-        for name in ("tokens", "attention", "mask", "log_prob", "entropy")
-    }
-    tensors |= {"advantages": filtered.advantages.contiguous().cpu(), "weights": filtered.weights.contiguous().cpu()}
-    save_file(tensors, folder / f"step_{step}.safetensors")
+    tensors = {name: getattr(rollouts, name) for name in ("tokens", "attention", "mask", "log_prob", "entropy")}
+    tensors |= {"advantages": filtered.advantages, "weights": filtered.weights}
+    file = folder / f"step_{step}.safetensors"
+    with writing(file):
+        save_file(unshared(tensors), file)
     write_text(folder / f"step_{step}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def forget_bad_steps(run: Path, step: int) -> None:
+    """Remove what was kept of this step and later ones, which are taken again."""
+    for file in (run / FOLDER).glob("step_*"):
+        if int(file.stem.removeprefix("step_")) >= step:
+            file.unlink()
 
 
 def stop_message(count: int, run: Path) -> str:

@@ -5,7 +5,6 @@ Each has a list of the SHA-256 of its files, and is read again only if all of th
 
 import re
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from trainer.files import to_disk, tree_to_disk, writing
 from trainer.hashes import damage, write_hashes
 from trainer.probe import OnlineScale
 from trainer.state_files import read_state, write_state
+from trainer.workers import ALONE, Workers
 
 # Of trainer_state.safetensors and trainer_state.json.
 STATE = "trainer_state"
@@ -100,7 +100,7 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step_"))
 
 
-def last_whole_checkpoint(folder: Path) -> Path | None:
+def last_whole_checkpoint(folder: Path, workers: Workers = ALONE) -> Path | None:
     """Return the latest checkpoint whose files are as they were written; None where none was ever saved.
 
     Passing over a damaged one is said on stderr, in one line.
@@ -113,7 +113,7 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
         fault = damage(checkpoint)
         if fault is None:
             if damaged:
-                print(f"damaged: {'; '.join(damaged)}. Going on from {checkpoint.name}.", file=sys.stderr)
+                workers.say(f"damaged: {'; '.join(damaged)}. Going on from {checkpoint.name}.")
             return checkpoint
         damaged.append(f"{checkpoint.name} ({fault})")
     if damaged:

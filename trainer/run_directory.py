@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trainer.bad_steps import forget_bad_steps
 from trainer.boards import Board, import_wandb, open_boards
 from trainer.columns import COLUMNS
 from trainer.config import TrainConfig
@@ -112,6 +113,7 @@ class RunDirectory:
 
     def forget_after(self, step: int) -> None:
         """Drop what was written of later steps than the first `step`."""
+        forget_bad_steps(self.path, step)
         # The evaluations of the base and of the finished model are made again; others came before the checkpoint.
         evaluated_again = step in (0, self.config.steps)
         for name, last in (("metrics.jsonl", step - 1), ("evaluations.jsonl", step - evaluated_again)):

@@ -1,7 +1,7 @@
 """One update: mini-batches of whole groups, each a forward and backward over the rows that carry gradient."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,13 +70,20 @@ def joined_updates(parts: Sequence[Update]) -> Update:
     if len(parts) == 1:
         return first
     summed = ("rows", "tokens", "clipped_low", "clipped_high", "gap_sum", "gap_tokens")
-    largest: dict[str, Any] = {
-        name: max((value for part in parts if (value := getattr(part, name)) is not None), default=None)
-        for name in ("ratio_max", "gap")
-    }
+    largest: dict[str, Any] = {name: largest_of(getattr(part, name) for part in parts) for name in ("ratio_max", "gap")}
     sums: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in summed}
     terms = [part.kl for part in parts if part.kl is not None]
     return replace(first, **sums, **largest, kl=sum(terms) if terms else None)
+
+
+def largest_of(values: Iterable[float | None]) -> float | None:
+    """Return the largest of the values that are there: NaN where one is NaN, None where there is none.
+
+    >>> largest_of([None, 1.0, float("nan"), 2.0])
+    nan
+    """
+    given = [value for value in values if value is not None]
+    return max(given, key=lambda value: (math.isnan(value), value), default=None)
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,10 @@ class Updater:
         lengths = batch.rollouts.attention[batch.rows].sum(1)
         parts = micro_batches(lengths, self.micro_batch_rows, self.micro_batch_tokens)
         order = torch.cat(parts).argsort()
-        return joined([self.token_batch(inner(self.network), batch, part) for part in parts], order)
+        # Logits of the whole mini-batch would not fit: those of a pass are let go with it.
+        return joined(
+            [replace(self.token_batch(inner(self.network), batch, part), logits=None) for part in parts], order
+        )
 
     def token_batch(self, network: nn.Module, batch: MiniBatch, places: Tensor) -> TokenBatch:
         """Return what clip rules and loss terms see of the rows at these places of a mini-batch."""
@@ -250,10 +260,10 @@ class Updater:
         """Add these rows to the update's counts."""
         difference = (tokens.log_prob - tokens.old_log_prob).masked_fill(~tokens.mask, 0.0)
         if update.steps + update.bad == 0:
-            update.gap = max(update.gap or 0.0, float(difference.abs().max()))
+            update.gap = largest_of([update.gap, float(difference.abs().max())])
             update.gap_sum += float(difference.abs().double().sum())
             update.gap_tokens += int(tokens.mask.sum())
-        update.ratio_max = max(update.ratio_max or 0.0, float(difference.exp()[tokens.mask].max()))
+        update.ratio_max = largest_of([update.ratio_max, float(difference.exp()[tokens.mask].max())])
         update.rows += len(tokens.mask)
         update.tokens += int(tokens.mask.sum())
         update.clipped_low += low

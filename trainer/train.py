@@ -113,20 +113,20 @@ class Run:
         self.engine = build_engine(config.rollout)
         self.policy = load_trained(config, self.workers)
         set_threads(config.model.threads, self.policy)
-        self.prompts = fit_prompts(self.policy, self.prompts, config)
+        self.prompts = fit_prompts(self.policy, self.prompts, config, workers=self.workers)
         self.directory = open_directory(config, self.workers)
         self.began = time.perf_counter()
         self.state = RunState(methods=self.algorithm.start())
-        saved = last_whole_checkpoint(self.directory.path / "checkpoints")
-        reference = None
-        if "reference" in self.algorithm.needs and not config.model.lora_rank:
+        saved = last_whole_checkpoint(self.directory.path / "checkpoints", self.workers)
+        reference, referred = None, "reference" in self.algorithm.needs
+        if referred and not config.model.lora_rank:
             reference = frozen_copy(self.policy, self.workers, config.model.parallel)
         if saved:
             self.policy = load_trained(config, self.workers, saved)
         self.network = self.workers.share(Network(self.policy.model), config.model.parallel)
         if self.workers.count > 1:
             self.policy = replace(self.policy, network=inner(self.network))
-        if config.model.lora_rank:
+        if referred and config.model.lora_rank:
             reference = Reference(inner(self.network), adapters=self.policy.model)
         self.optimizer = build_optimizer(self.network.parameters(), config.optimizer)
         if saved:

@@ -5,6 +5,7 @@ the same decisions from it; only the passes through the network are shared out. 
 """
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from trainer.config import TrainConfig
 
@@ -52,9 +54,12 @@ class Workers:
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes."""
-        if self.count > 1:
-            torch.distributed.all_reduce(values)
-        return values
+        if self.count == 1:
+            return values
+        # GPUs sum what lies on them alone.
+        summed = values.to(self.accelerator.device)
+        torch.distributed.all_reduce(summed)
+        return summed.to(values.device)
 
     def agree(self, value: T) -> T:
         """Return the main process's value."""
@@ -63,6 +68,11 @@ class Workers:
     def any(self, flag: bool) -> bool:
         """Return whether any process says so."""
         return any(self.gather(flag))
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr, once for all processes, beside progress bars."""
+        if self.main:
+            tqdm.write(text, file=sys.stderr)
 
     def wait(self) -> None:
         """Wait until every process is here."""

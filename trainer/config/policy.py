@@ -63,7 +63,8 @@ class OptimizerConfig:
     Args:
         learning_rate: its greatest value, after the warm-up.
         warmup: steps of linear warm-up.
-        schedule: what follows the warm-up: `constant`, or a `linear` or `cosine` fall to 0 at the last step.
+        schedule: what follows the warm-up: `constant`, or a `linear` or `cosine` fall that would reach 0 one
+            step after the last.
         beta1: decay of the gradient's running mean.
         beta2: decay of the squared gradient's running mean.
         eps: added to the root of the second moment.

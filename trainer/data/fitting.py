@@ -1,10 +1,8 @@
 """Prompts as tokens: what the model cannot take is refused, or dropped where that was asked for."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-
-from tqdm import tqdm
 
 from trainer.chat import ChatFormat
 from trainer.config import DataConfig, TrainConfig
@@ -12,6 +10,7 @@ from trainer.data.build import max_new_tokens
 from trainer.data.prompts import PromptSource
 from trainer.data.rows import Row
 from trainer.model import Policy
+from trainer.workers import ALONE, Workers
 
 # Prompts encoded together: enough to keep every core busy, few enough to hold their tokens.
 CHUNK = 2048
@@ -81,7 +80,9 @@ def encode_prompts(policy: Policy, rows: Sequence[Row], new_tokens: int) -> list
     return ids
 
 
-def fit_prompts(policy: Policy, prompts: PromptSource, config: TrainConfig, *, train: bool = True) -> PromptSource:
+def fit_prompts(
+    policy: Policy, prompts: PromptSource, config: TrainConfig, *, train: bool = True, workers: Workers = ALONE
+) -> PromptSource:
     """Return the source without prompts that are too long, every one that is known beforehand having been encoded once.
 
     Args:
@@ -89,16 +90,20 @@ def fit_prompts(policy: Policy, prompts: PromptSource, config: TrainConfig, *, t
         prompts: the source.
         config: the run: lengths, and whether a prompt that is too long may be left out.
         train: whether the training prompts are looked at too.
+        workers: the processes that do the same, of which one says what is left out.
 
     Raises:
         ValueError: a prompt that the model cannot take, or none that is short enough.
     """
     limit = Limit(policy.context_length, max_new_tokens(config), config.data.max_prompt_tokens)
     drop = config.data.too_long == "drop"
-    return prompts.fitting(lambda name, rows: fitting_rows(policy, rows, name, limit, drop=drop), train=train)
+    say = workers.say
+    return prompts.fitting(lambda name, rows: fitting_rows(policy, rows, name, limit, drop=drop, say=say), train=train)
 
 
-def fitting_rows(policy: Policy, rows: Sequence[Row], name: str, limit: Limit, *, drop: bool) -> list[Row]:
+def fitting_rows(
+    policy: Policy, rows: Sequence[Row], name: str, limit: Limit, *, drop: bool, say: Callable[[str], None]
+) -> list[Row]:
     """Return the rows whose prompts are within the limit; a longer one is refused unless it may be dropped."""
     kept, shortest = [], sys.maxsize
     for start in range(0, len(rows), CHUNK):
@@ -117,10 +122,9 @@ def fitting_rows(policy: Policy, rows: Sequence[Row], name: str, limit: Limit, *
             f"{len(rows)}, the shortest has {shortest}. {limit.remedy}"
         )
     if len(kept) < len(rows):
-        tqdm.write(
+        say(
             f"{name}: left out {len(rows) - len(kept)} of {len(rows)} prompts, which have more than {limit.tokens} "
-            f"tokens ({limit}).",
-            file=sys.stderr,
+            f"tokens ({limit})."
         )
     return kept
 
