@@ -146,16 +146,8 @@ def load_policy(
     try:
         model = read_model(source, choices, dtype=kept.get(weights, torch.bfloat16), **origin)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **origin)
-    except ImportError as error:
-        raise ImportError(
-            f"load_policy(name={name!r}, attention={attention!r}) needs a package that is not installed; got: "
-            f"{first_line(error)}. Install it, or set model.attention: sdpa."
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise FileNotFoundError(
-            f"load_policy(name={name!r}) must name a model and tokenizer in Hugging Face format; got: "
-            f"{str(error).splitlines()[0]} Check model.path, or the connection to the hub."
-        ) from error
+    except (ImportError, KeyError, OSError, ValueError, SafetensorError) as error:
+        raise not_loaded(error, name, attention) from error
     if len(tokenizer) < 2:
         raise FileNotFoundError(
             f"load_policy(name={name!r}) must name a model with its tokenizer; got a tokenizer without tokens. "
@@ -166,6 +158,25 @@ def load_policy(
     if gradient_checkpointing:
         recompute_activations(model, name)
     return Policy(model, tokenizer, stop_ids(model, tokenizer), context_length(model))
+
+
+def not_loaded(error: Exception, name: str, attention: str) -> Exception:
+    """Return what to raise where transformers could not load a model with this attention."""
+    where = f"load_policy(name={name!r}, attention={attention!r})"
+    if isinstance(error, ImportError):
+        return ImportError(
+            f"{where} needs a package that is not installed; got: {first_line(error)}. Install it, or set "
+            "model.attention: sdpa."
+        )
+    # Older architectures say no more than the name that they do not know.
+    if "attn_implementation" in str(error) or error.args == (attention,):
+        return ValueError(
+            f"{where} must name an attention that the architecture has. Set model.attention: auto, sdpa or eager."
+        )
+    return FileNotFoundError(
+        f"load_policy(name={name!r}) must name a model and tokenizer in Hugging Face format; got: "
+        f"{str(error).splitlines()[0]} Check model.path, or the connection to the hub."
+    )
 
 
 def first_line(error: Exception) -> str:
@@ -241,7 +252,8 @@ def context_length(model: Any) -> int:
 def read_model(source: str, attentions: Sequence[str], **options: Any) -> Any:
     """Return the model with the first of these attention implementations that its architecture has."""
     for attention in attentions[:-1]:
-        with suppress(ValueError):
+        # Older architectures look an attention up in a mapping of their own.
+        with suppress(ValueError, KeyError):
             return transformers.AutoModelForCausalLM.from_pretrained(source, attn_implementation=attention, **options)
     return transformers.AutoModelForCausalLM.from_pretrained(source, attn_implementation=attentions[-1], **options)
 
