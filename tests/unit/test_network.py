@@ -104,6 +104,22 @@ def test_it_is_the_softmax_of_the_models_own_logits(name):
     assert_alike(model, Network(model), block())
 
 
+def test_a_mild_cap_shows_through_the_rounding_of_bfloat16():
+    model = made("gemma2-capped")
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(3.5)
+    model.config.final_logit_softcapping, model.entrocraft_dtype = 30.0, "bfloat16"
+    assert 8 < float(model(input_ids=torch.tensor([[0, VOCABULARY - 1]])).logits.abs().max()) < 11
+    assert not has_plain_head(model)
+
+
+def test_a_bias_that_is_zero_yet_can_be_trained():
+    model = made("phi-bias")
+    with torch.no_grad():
+        model.lm_head.bias.zero_()
+    assert not has_plain_head(model)
+
+
 @pytest.mark.parametrize("name", ["qwen3-tied", "gpt2", "mistral-sliding"])
 @pytest.mark.parametrize(
     "given",
