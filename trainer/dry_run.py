@@ -1,7 +1,7 @@
 """The text of `entrocraft train --dry-run`."""
 
 from trainer.estimate import Bytes, peak, trainable_parameters
-from trainer.forecast import Forecast, knobs
+from trainer.forecast import Forecast, evaluates, knobs
 from trainer.operations import operations
 
 GIB, MIB = 2**30, 2**20
@@ -45,7 +45,7 @@ def described(found: Forecast) -> list[str]:
         f"run         {config.steps} steps, {prompts:,} prompts{passes}; at most {config.steps * total / 1e15:,.3g} "
         "PFLOP",
         f"evaluation  {times} of {completions:,} completions of each held-out set"
-        if completions
+        if evaluates(config)
         else "evaluation  none",
     ]
 

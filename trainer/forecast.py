@@ -132,7 +132,13 @@ def sampled_at_once(config: TrainConfig, processes: int) -> int:
 def evaluated_at_once(config: TrainConfig) -> int:
     """Return the completions of an evaluation that are decoded at once."""
     chosen = config.evaluation
-    return min(chosen.rows_at_once, chosen.prompts * chosen.samples) if chosen.settings else 0
+    return min(chosen.rows_at_once, chosen.prompts * chosen.samples) if evaluates(config) else 0
+
+
+def evaluates(config: TrainConfig) -> bool:
+    """Return whether there are held-out prompts, of a file or a task, and settings to evaluate them in."""
+    chosen, data = config.evaluation, config.data
+    return bool(chosen.prompts and chosen.settings and (data.prompts is None or data.held_out))
 
 
 @dataclass(frozen=True)

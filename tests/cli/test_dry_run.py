@@ -85,6 +85,14 @@ def test_evaluation_decodes_too(command):
         assert f"; {decoded} completions decoded at once" in told.printed, told.said
 
 
+def test_without_held_out_prompts_nothing_is_evaluated(command, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1 2 3 4 7 :"}')
+    given = [f"--data.prompts={tmp_path / 'rows.jsonl'}", "--rollout.max_new_tokens=13", *REWARD]
+    told = command("train", *given, "--dry-run", "--rollout.prompts=4", "--rollout.group_size=2")
+    assert "evaluation  none" in told.printed, told.said
+    assert "; 8 completions decoded at once" in told.printed
+
+
 def test_shards_are_smaller_than_copies(command, qwen):
     given = ["train", f"--model.path={qwen}", *PROMPTS, *REWARD, "--dry-run", "--processes=4"]
     copies, shards = (command(*given, f"--model.parallel={kind}").printed for kind in ("ddp", "fsdp2"))
