@@ -81,7 +81,9 @@ def export_parser() -> ArgumentParser:
         prog="entrocraft export",
         description="Write a checkpoint as a plain Hugging Face model: adapters merged in, trainer's state left out.",
     )
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint of a run")
+    parser.add_argument(
+        "checkpoint", type=Path, help="a checkpoint of a run, or a run directory (its latest checkpoint)"
+    )
     parser.add_argument("output", type=Path, help="a new or empty folder")
     parser.add_class_arguments(ExportConfig, as_group=False)
     return parser

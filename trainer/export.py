@@ -9,10 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from trainer.checkpoint import last_whole_checkpoint
 from trainer.hashes import HASH_FILE, damage
 from trainer.model import Policy, load_policy, with_lora
 
 ADAPTER = "adapter_config.json"
+CHECKPOINTS = "checkpoints"
 # Largest difference of logits, as a share of the largest of them. Merging in float32 rounds each weight and sum anew;
 # rounding all weights to half precision moves logits by a few times its unit.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
@@ -55,7 +57,7 @@ def export(checkpoint: Path, output: Path, config: ExportConfig = ExportConfig()
     The folder holds weights, configuration, generation configuration and tokenizer with its chat template.
 
     Args:
-        checkpoint: a checkpoint of a run, of all weights or of adapters.
+        checkpoint: a checkpoint of a run, of all weights or of adapters; of a run directory its latest whole one.
         output: a new or empty folder.
         config: how.
 
@@ -67,6 +69,8 @@ def export(checkpoint: Path, output: Path, config: ExportConfig = ExportConfig()
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"export(output={str(output)!r}) must be a new or empty folder; got one with files.")
+    if (checkpoint / CHECKPOINTS).is_dir():
+        checkpoint = last_whole_checkpoint(checkpoint / CHECKPOINTS) or checkpoint
     policy = load_checkpoint(checkpoint, config.base)
     merged = (checkpoint / ADAPTER).is_file()
     before = sample_logits(policy.model)

@@ -62,6 +62,13 @@ def test_a_checkpoint_of_all_weights_keeps_them_and_its_tokenizer(tiny, command,
     assert tokenizer("3 7 + :").input_ids == transformers.AutoTokenizer.from_pretrained(checkpoint)("3 7 + :").input_ids
 
 
+def test_of_a_run_the_latest_checkpoint_is_taken(tiny, command, tmp_path):
+    assert command("export", tiny().path, tmp_path / "run").code == 0
+    assert command("export", tiny().last, tmp_path / "checkpoint").code == 0
+    made = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "checkpoint")]
+    assert made[0] == made[1]
+
+
 def test_an_output_with_files_is_refused(tiny, command, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     refused = command("export", tiny().last, tmp_path)
