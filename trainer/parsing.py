@@ -6,7 +6,7 @@ into the run directory, where it can be read again.
 
 from argparse import ArgumentError
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,18 @@ def config_from(settings: Mapping[str, Any]) -> TrainConfig:
 
 
 def as_config(parser: ArgumentParser, parsed: Namespace) -> TrainConfig:
-    """Return the frozen configuration of parsed arguments."""
+    """Return the frozen configuration of parsed arguments.
+
+    Raises:
+        ValueError: a value in the place of a group of settings.
+    """
+    for group in fields(TrainConfig):
+        value = parsed.get(group.name)
+        if is_dataclass(group.default_factory) and not isinstance(value, Namespace):
+            raise ValueError(
+                f"{group.name}={value!r} must be a group of settings. Name one of them, as {group.name}.NAME, or nest "
+                "them in YAML."
+            )
     values = parser.instantiate(parsed)
     return TrainConfig(**{name: value for name, value in values.items() if name in TrainConfig.__dataclass_fields__})
 

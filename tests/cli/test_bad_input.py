@@ -32,6 +32,7 @@ FILES = {
     "bad_key.yaml": "steps: 3\nrollout: {grup_size: 4}\n",
     "bad_top_key.yaml": "stepz: 3\n",
     "bad_value.yaml": "steps: many\n",
+    "no_group.yaml": "model: 3\n",
     "no_mapping.yaml": "- steps\n",
     "not_yaml.yaml": "steps: [3\n",
     "rewards.py": "def ok(prompts, completions, completion_ids, **columns):\n    return [1.0] * len(completions)\n"
@@ -54,7 +55,8 @@ CASES = {
     "folder without a tokenizer": (["--model.path=no_tokenizer"], ["no_tokenizer", "model.path"]),
     "unknown device": (["--model.device=gpu"], ["model.device", "gpu"]),
     "absent device": (["--model.device=cuda:77"], ["model.device", "cuda:77"]),
-    "unknown attention": (["--model.attention=fast"], ["attention", "fast", "sdpa"]),
+    "unknown attention": (["--model.attention=fast"], ["attention='fast'", "model.attention: auto, sdpa"]),
+    "negative threads": (["--model.threads=-1"], ["model.threads=-1"]),
     "float64 with eager attention": (
         ["--model.dtype=float64", "--model.attention=eager"],
         ["float64", "eager", "model.attention: sdpa"],
@@ -65,6 +67,7 @@ CASES = {
     "unknown key in YAML": (["--config=bad_key.yaml"], ["grup_size", "bad_key.yaml"]),
     "unknown top key in YAML": (["--config=bad_top_key.yaml"], ["stepz", "bad_top_key.yaml"]),
     "wrong value in YAML": (["--config=bad_value.yaml"], ["steps", "many"]),
+    "YAML with a value for a group": (["--config=no_group.yaml"], ["model=3", "group of settings"]),
     "YAML that is no mapping": (["--config=no_mapping.yaml"], ["no_mapping.yaml"]),
     "YAML that cannot be read": (["--config=not_yaml.yaml"], ["not_yaml.yaml"]),
     "wrong value": (["--steps=many"], ["steps", "many"]),
@@ -91,7 +94,14 @@ CASES = {
         ["--data.prompts=good.jsonl", *FILE, "--rollout.max_new_tokens=59"],
         ["context 64", "max_new_tokens 59", "got 6", "Shorten"],
     ),
-    "prompt too long later": (["--data.prompts=long.jsonl", *FILE], ["context 64", "max_new_tokens 8", "got 61"]),
+    "prompt too long later": (
+        ["--data.prompts=long.jsonl", *FILE],
+        ["context 64", "max_new_tokens 8", "got 61", "data.too_long: drop"],
+    ),
+    "no room for prompts": (
+        ["--data.prompts=good.jsonl", "--reward.function=rewards:ok", "--rollout.max_new_tokens=64"],
+        ["max_new_tokens=64", "room for a prompt", "64 tokens"],
+    ),
     "held-out prompt too long": (
         ["--data.prompts=good.jsonl", "--data.held_out=long.jsonl", "--data.overlap=allow", *FILE],
         ["context 64", "got 61"],

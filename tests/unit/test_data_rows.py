@@ -164,7 +164,9 @@ def test_prompts_that_are_trained_on_are_not_held_out(prompts_of):
         "clean": [{"prompt": "d"}, {"prompt": "d"}],
         "mixed": [{"prompt": "e"}, {"prompt": "1 + 1"}, {"prompt": "c "}],
     }
-    with pytest.raises(ValueError, match=r"data\.held_out mixed .* 2 of 3, the first '1 \+ 1'.*data\.overlap: allow"):
+    with pytest.raises(
+        ValueError, match=r"data\.held_out \(set 'mixed'\) .* 2 of 3, the first '1 \+ 1'.*data\.overlap: allow"
+    ):
         prompts_of(files)
     assert len(prompts_of(files, overlap="allow").held_out_rows("mixed", 9)) == 3
     assert len(prompts_of({name: files[name] for name in ("train", "clean")}).held_out_rows("clean", 9)) == 2

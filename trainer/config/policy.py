@@ -53,6 +53,7 @@ class ModelConfig:
             self.weights != "bfloat16" or self.dtype == "bfloat16",
             f"model.weights=bfloat16 must go with model.dtype=bfloat16; got {self.dtype}. Set model.dtype: bfloat16.",
         )
+        require(self.threads >= 0, f"model.threads={self.threads} must not be negative; 0 chooses.")
         require(self.lora_rank >= 0, f"model.lora_rank={self.lora_rank} must not be negative; 0 is off.")
 
 

@@ -55,8 +55,8 @@ def refuse_overlap(rows: Sequence[Row], held_out: Mapping[str, Sequence[Row]]) -
         if shared:
             first = canonical(shared[0])[-1][1]
             raise ValueError(
-                f"data.held_out {name} must hold no prompt of data.prompts; got {len(shared)} of {len(some)}, the "
-                f"first {first[:60]!r}. Name another file or split, or set data.overlap: allow."
+                f"data.held_out (set {name!r}) must hold no prompt of data.prompts; got {len(shared)} of {len(some)}, "
+                f"the first {first[:60]!r}. Name another file or split, or set data.overlap: allow."
             )
 
 

@@ -47,6 +47,18 @@ class Limit:
         setting = "raise data.max_prompt_tokens" if self.tokens == self.configured else "lower rollout.max_new_tokens"
         return f"Shorten the prompt or {setting}."
 
+    def check(self) -> None:
+        """Refuse a limit that no prompt can meet.
+
+        Raises:
+            ValueError: completions take the whole context.
+        """
+        if self.context <= self.new_tokens:
+            raise ValueError(
+                f"rollout.max_new_tokens={self.new_tokens} must leave room for a prompt; got a context of "
+                f"{self.context} tokens. Lower it."
+            )
+
 
 def with_chat(policy: Policy, data: DataConfig) -> Policy:
     """Return the policy with the chat format that the configuration asks for.
@@ -96,6 +108,7 @@ def fit_prompts(
         ValueError: a prompt that the model cannot take, or none that is short enough.
     """
     limit = Limit(policy.context_length, max_new_tokens(config), config.data.max_prompt_tokens)
+    limit.check()
     drop = config.data.too_long == "drop"
     say = workers.say
     return prompts.fitting(lambda name, rows: fitting_rows(policy, rows, name, limit, drop=drop, say=say), train=train)
@@ -115,7 +128,7 @@ def fitting_rows(
             if len(tokens) <= limit.tokens:
                 kept.append(row)
             elif not drop:
-                refuse_length(row, tokens, limit)
+                refuse_length(row, tokens, limit, or_drop=True)
     if not kept:
         raise ValueError(
             f"fit_prompts({name!r}) must hold prompts of at most {limit.tokens} tokens ({limit}); got none among "
@@ -161,11 +174,12 @@ def refuse_foreign(policy: Policy, rows: Sequence[Row], ids: Sequence[Sequence[i
             )
 
 
-def refuse_length(row: Row, tokens: Sequence[int], limit: Limit) -> None:
-    """Refuse a prompt of this many tokens."""
+def refuse_length(row: Row, tokens: Sequence[int], limit: Limit, *, or_drop: bool = False) -> None:
+    """Refuse a prompt of this many tokens; say whether it may be left out."""
+    drop = " data.too_long: drop leaves such prompts out." if or_drop else ""
     raise ValueError(
         f"encode_prompts(prompt={shown(row)}) must have 1 to {limit.tokens} tokens ({limit}); got {len(tokens)}. "
-        f"{limit.remedy}"
+        f"{limit.remedy}{drop}"
     )
 
 

@@ -102,7 +102,10 @@ def check_columns(rows: Sequence[Row], present: Iterable[str], layout: Layout, s
     named = set(layout.columns.values()).difference(known)
     absent = sorted(name for name in named if all(column(row, name) is None for row in rows))
     if absent:
-        raise ValueError(f"read_rows({source!r}) must have the columns of data.columns; got no {absent} in {known}.")
+        raise ValueError(
+            f"read_rows({source!r}) must have the columns of data.columns; got no {absent} in {known}. Name those that "
+            "are there; a held-out set has columns of its own as {source: FILE, columns: ...}."
+        )
     if layout.template is None:
         return
     possible = sorted({"prompt", *known, *layout.columns})
