@@ -49,5 +49,6 @@ def stop_message(count: int, run: Path) -> str:
     return (
         f"the loss or its gradient was not finite in {count} steps in a row (optimizer.bad_steps={count}). No "
         f"mini-batch of that kind moved the weights; the batches are in {run / FOLDER}. Lower optimizer.learning_rate, "
-        "look at the loss terms and the clip rule, or take model.dtype float32; checkpoints are as they were."
+        "look at the loss terms and the clip rule, or take model.dtype float32. With other settings it is another run: "
+        "begin it at a checkpoint of this one, with --model.path CHECKPOINT and an output of its own."
     )
