@@ -189,3 +189,14 @@ def test_a_ratio_that_is_no_number_is_not_hidden_by_others():
     for values in ([nan, 1.0], [1.0, nan], [None, nan]):
         assert str(largest_of(values)) == "nan"
     assert (largest_of([]), largest_of([None]), largest_of([-2.0, None, -1.0])) == (None, None, -1.0)
+
+
+def test_a_gradient_that_is_not_finite_of_a_loss_that_is_takes_no_step(off_policy, monkeypatch):
+    def kink(tokens):
+        """0, with a slope that is not finite."""
+        return (tokens.log_prob - tokens.log_prob.detach()).abs().sqrt()
+
+    monkeypatch.setitem(METHODS, "kink", {"clip": PPOClip(), "terms": (kink,)})
+    update, gradients = split_update(off_policy, "kink", 2)
+    assert (update.bad, update.steps, gradients, update.losses) == (2, 0, [], [])
+    assert not update.tokens_per_row.any()
