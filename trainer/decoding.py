@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trainer.model import Policy, positions
+from trainer.network import Network
 from trainer.rollout import pad_left
 from trainer.row_cache import RowCache, rows_can_join
 
@@ -194,11 +195,7 @@ def forward(
     Raises:
         ValueError: a model without a cache.
     """
-    model = policy.model
-    # Transformers' own models keep no tensor from one pass to the next, so that theirs may be inference tensors, which
-    # are cheaper; remote code and wrappers might.
-    own = policy.network is None and type(model).__module__.startswith("transformers.models.")
-    with torch.inference_mode() if own else torch.no_grad():
+    with torch.inference_mode() if keeps_nothing(policy) else torch.no_grad():
         output = policy(
             input_ids=tokens,
             attention_mask=None if attention is None else attention.long(),
@@ -211,6 +208,16 @@ def forward(
     if held is None:
         raise ValueError(
             "rollout.engine='cache' must have a model that returns past_key_values; got one that does not, "
-            f"{type(model).__name__}. Name an engine of your own as module:name."
+            f"{type(policy.model).__name__}. Name an engine of your own as module:name."
         )
     return output.logits[:, -1], held
+
+
+def keeps_nothing(policy: Policy) -> bool:
+    """Return whether no tensor of a pass outlives it, so that they may be inference tensors, which cost less.
+
+    So it is with transformers' own models. Remote code may keep some, as adapters and shards may, which then fail in
+    training.
+    """
+    plain = type(policy.network) in (type(None), Network)
+    return plain and type(policy.model).__module__.startswith("transformers.models.")

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
+from trainer.attention import SDPA_FLOAT64
 from trainer.chat import ChatFormat, Conversation
 from trainer.hashes import HASH_FILE, damage
 
@@ -72,27 +73,6 @@ class Policy:
         self.tokenizer.save_pretrained(folder)
 
 
-def sdpa_float64(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
-) -> tuple[Tensor, Tensor | None]:
-    """Scaled-dot-product attention computed in float64 and rounded to the model's type.
-
-    Decoding one token with a cache and scoring a whole sequence sum attention in different orders. Rounded from
-    float64 the two agree to the last bit, so that the importance ratios of unchanged weights are exactly 1, as long as
-    some 16 rows or more are decoded together: matrix products of fewer rows round differently too, by about 1e-6.
-    """
-    if attention_mask is not None and attention_mask.is_floating_point():
-        attention_mask = attention_mask.double()
-    output, weights = transformers.AttentionInterface()["sdpa"](
-        module, query.double(), key.double(), value.double(), attention_mask, **kwargs
-    )
-    return output.to(query.dtype), weights
-
-
-transformers.AttentionInterface.register("sdpa_float64", sdpa_float64)
-transformers.AttentionMaskInterface.register("sdpa_float64", transformers.AttentionMaskInterface()["sdpa"])
-
-
 def load_policy(
     name: str,
     *,
@@ -135,7 +115,7 @@ def load_policy(
         )
     device = usable_device(device)
     if attention == "auto":
-        preferred = "sdpa_float64" if (device, dtype) == ("cpu", "float32") else "sdpa"
+        preferred = SDPA_FLOAT64 if (device, dtype) == ("cpu", "float32") else "sdpa"
         # Some architectures have no attention but their own.
         choices = [preferred, "eager"]
     else:

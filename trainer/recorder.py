@@ -9,7 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from entropy_theory import chunked_token_statistics, entropy_bonus_change, sampled_token_delta, second_order_change
+from entropy_theory import (
+    chunked_token_statistics,
+    entropy_bonus_change,
+    sampled_token_delta,
+    second_order_change,
+    validation,
+)
 from entropy_theory.chunked import tiles
 from trainer.model import at_least_float32
 from trainer.rollout import STATISTICS, Rollouts
@@ -49,10 +55,10 @@ class Record:
 
 
 def record_of(logits: Float[Tensor, "n V"], token: Int[Tensor, " n"], recording: Recording) -> Record:
-    """Return the record of the tokens that were drawn from these logits."""
+    """Return the record of the tokens that were drawn from these logits; NaN for rows without a distribution."""
     scaled = logits if recording.temperature == 1 else at_least_float32(logits) / recording.temperature
-    found = chunked_token_statistics(scaled, token)
-    at_one = found if recording.temperature == 1 else chunked_token_statistics(logits, token)
+    found = chunked_token_statistics(scaled, token, check=False)
+    at_one = found if recording.temperature == 1 else chunked_token_statistics(logits, token, check=False)
     values = {"log_prob": found.log_prob, "entropy": found.entropy, "entropy_t1": at_one.entropy}
     began = time.perf_counter()
     if recording.statistics:
@@ -62,7 +68,7 @@ def record_of(logits: Float[Tensor, "n V"], token: Int[Tensor, " n"], recording:
         values["responsiveness"] = entropy_bonus_change(scaled, 1.0, 1.0)
     seconds = time.perf_counter() - began if recording.statistics else 0.0
     tempered = {
-        temperature: chunked_token_statistics(at_least_float32(logits) / temperature, token).log_prob
+        temperature: chunked_token_statistics(at_least_float32(logits) / temperature, token, check=False).log_prob
         for temperature in recording.temperatures
     }
     return Record(values, tempered, seconds)
@@ -101,8 +107,14 @@ class Recorder:
             self.records.append(record_of(logits[rows], tokens[rows], self.recording))
 
     def rollouts(self, tokens: Tensor, attention: Tensor, finished: Sequence[bool], group_size: int) -> Rollouts:
-        """Return everything as a batch, given its prompts, repeated for every row."""
+        """Return everything as a batch, given its prompts, repeated for every row.
+
+        Raises:
+            ValueError: logits without a distribution, such as NaN.
+        """
         self.record()
+        # Asked once: each time, this process waits for the device.
+        validation.rows_with_a_distribution("sample", torch.cat([record.values["entropy"] for record in self.records]))
         rows = np.concatenate(self.rows)
         # A row's tokens came in the order of their positions, so sorting by row alone puts all in reading order.
         order = torch.from_numpy(np.argsort(rows, kind="stable")).to(tokens.device)
