@@ -4,11 +4,10 @@
 
 A Qwen3 of 0.8 million weights, random, in float32, on one thread; CPU seconds, runs of all variants interleaved. The
 plain loop decodes with transformers' growing cache and records log-probabilities and entropies of what it draws with
-torch's own generator. Memory is the process's peak above what it was before.
+torch's own generator.
 """
 
 import argparse
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -98,13 +97,7 @@ def main() -> None:
     variants = {f"slots {slots}": lambda s=slots: run(ending, 32, 128, slots=s) for slots in (0, 64)}
     compare(f"32 x {GROUP} rows that end after {tokens / 256:.0f} tokens", variants, max(1, repeats // 5), tokens)
     large = policy_of("sdpa", vocabulary=151_936, layers=1)
-    sample(large, prompts_of(1), 2, 2, generator=generator)
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    run(large, 8, 8)
-    seconds, peak = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    block = 8 * GROUP * 151_936 * 4 / 2**20
-    print(f"vocabulary 151 936, {8 * GROUP} rows of 8 tokens: {seconds:.2f} CPU s, {peak / 1024:.0f} MB more", end="")
-    print(f"; a step's float32 logits are {block:.0f} MB")
+    compare("vocabulary 151 936, 8 x 8 rows of 8 tokens", {"engine, sdpa": lambda: run(large, 8, 8)}, 1, 512)
 
 
 if __name__ == "__main__":
