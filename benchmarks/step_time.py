@@ -19,6 +19,7 @@ from trainer.parsing import config_from
 from trainer.train import Run
 
 WARM_UP = 3
+PROMPTS, GROUP = 32, 8
 
 
 def keep_half(groups: Groups) -> Filtered:
@@ -38,7 +39,8 @@ def keep_informative(groups: Groups) -> Filtered:
 def measure(name: str, steps: int, **settings: object) -> dict[str, float]:
     """Print and return the medians of one variant, in CPU seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(config_from({"output": str(Path(folder) / "run"), "steps": WARM_UP + steps, **settings}), None)
+        batch = {"rollout": {"prompts": PROMPTS, "group_size": GROUP}}
+        run = Run(config_from({"output": f"{folder}/run", "steps": WARM_UP + steps, **batch, **settings}), None)
         rows, cpu = [], []
         for step in range(WARM_UP + steps):
             began = time.process_time()
@@ -60,13 +62,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     steps = parser.parse_args().steps
     here = __name__ if __name__ != "__main__" else Path(__file__).stem
-    print("P = 32, G = 8, shipped model, one thread")
+    print(f"P = {PROMPTS}, G = {GROUP}, shipped model, one thread")
     grpo = measure("GRPO", steps)
     off = measure("GRPO, theory off", steps, theory={"enabled": False})
+    cheap = measure("GRPO, theory's cheap form", steps, theory={"probe_rows": PROMPTS * GROUP // 32, "tabular": False})
     second = measure("GRPO, second order too", steps, theory={"second_order": True})
     every = measure("every row with gradient", steps, algorithm={"filter": f"{here}:keep_informative"})
     half = measure("half the groups rejected", steps, algorithm={"filter": f"{here}:keep_half"})
-    for name, variant in (("theory", grpo), ("theory with second order", second)):
+    for name, variant in (("theory's cheap form", cheap), ("theory", grpo), ("theory with second order", second)):
         print(f"{name} adds to a step: {variant['step'] / off['step'] - 1:.0%}")
     print(f"update, GRPO's rows against every row: {grpo['update'] / every['update']:.2f}")
     print(f"update, half the groups rejected against GRPO: {half['update'] / grpo['update']:.2f}")
