@@ -1,5 +1,6 @@
 """The commands `entrocraft train`, `export`, `presets` and `pretrain`."""
 
+import os
 from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,9 @@ def train_command(arguments: Sequence[str]) -> int:
     if alone:
         raise ValueError(f"--{alone[0].replace('_', '-')} must go with --dry-run; got it alone. Add --dry-run.")
     result = train(config)
-    print(f"finished: {result.path / 'summary.json'}")
+    # Several processes of a launcher finish together.
+    if os.environ.get("RANK", "0") == "0":
+        print(f"finished: {result.path / 'summary.json'}")
     return 0
 
 
