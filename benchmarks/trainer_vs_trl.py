@@ -8,7 +8,9 @@ mean over tokens. Both sides load one folder and call one reward, which gives a 
 by a hash of their tokens: every row has an advantage. `half` gives it to every completion of half the prompts, so that
 64 of 128 rows have none. The rows with an advantage are counted and checked on both sides.
 
-- `ours`: `trainer.train.Run.step`, with its log, theory off; `ours theory`: with theory on a probe of 8 rows;
+- `ours`: `trainer.train.Run.step`, with its log, theory off, by the attention that TRL runs too (`sdpa`);
+  `ours theory`: with the cheap form of theory, a probe of 4 rows; `ours float64`: by our default attention on the CPU,
+  which makes importance ratios of unchanged weights exactly 1;
 - `trl`: micro-batches of 128 rows, its default at one accumulation step; `trl best`: 32 rows x 4, the fastest found.
   Gradient checkpointing, its default, is off: it is slower without.
 
@@ -50,6 +52,7 @@ RATIOS = {
     "cpu_ratio_half_rows": ("ours half", "trl half", "cpu_s", 0.55),
     "rss_ratio": ("ours", "trl", "peak_rss_mb", 0.80),
     "cpu_ratio_theory": ("ours theory", "ours", "cpu_s", None),
+    "cpu_ratio_all_rows_float64": ("ours float64", "trl", "cpu_s", None),
 }
 
 
@@ -85,7 +88,9 @@ def make_inputs(folder: Path, steps: int, seed: int) -> None:
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def ours(folder: Path, steps: int, seed: int, *, rows: int = ROWS, theory: bool = False) -> dict[str, Any]:
+def ours(
+    folder: Path, steps: int, seed: int, *, rows: int = ROWS, theory: bool = False, attention: str = "sdpa"
+) -> dict[str, Any]:
     """Return the CPU seconds of each step of our trainer, and its memory."""
     from trainer.parsing import config_from
     from trainer.train import Run
@@ -96,13 +101,14 @@ def ours(folder: Path, steps: int, seed: int, *, rows: int = ROWS, theory: bool 
             "output": f"{output}/run",
             "steps": steps,
             "seed": seed,
-            "model": {"path": str(folder / "model"), "device": "cpu", "threads": 1},
+            "model": {"path": str(folder / "model"), "device": "cpu", "attention": attention, "threads": 1},
             "data": {"prompts": str(folder / "prompts.jsonl")},
             "rollout": {"prompts": PROMPTS, "group_size": GROUP, "max_new_tokens": NEW_TOKENS},
             "algorithm": {"mini_batches": 1, "clip_options": {"low": 0.2, "high": 0.2}},
             "optimizer": {"learning_rate": RATE},
             "theory": {"enabled": theory, "probe_rows": 4, "tabular": False},
             "evaluation": {"prompts": 0},
+            "log": {"tensorboard": False},
         }
         run = Run(config_from(settings), reward_for(rows))
         seconds = []
@@ -174,6 +180,7 @@ VARIANTS: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
     "trl": trl,
     "ours theory": lambda *arguments: ours(*arguments, theory=True),
     "trl best": lambda *arguments: trl(*arguments, micro_batch=32),
+    "ours float64": lambda *arguments: ours(*arguments, attention="sdpa_float64"),
     "ours half": lambda *arguments: ours(*arguments, rows=ROWS // 2),
     "trl half": lambda *arguments: trl(*arguments, rows=ROWS // 2),
 }
