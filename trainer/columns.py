@@ -22,6 +22,15 @@ COLUMNS: dict[str, Column] = {
     "reward_mean": Column("reward", "mean reward as the reward function gave it, before `reward.convention`"),
     "entropy": Column(NATS, "mean over all completion tokens, rejected ones too, of softmax(logits / temperature)"),
     "entropy_t1": Column(NATS, "the same at temperature 1"),
+    "entropy_standard_error": Column(
+        NATS,
+        "standard error of `entropy` over draws of prompts and completions: the noise of the curve; null for one "
+        "prompt",
+    ),
+    "log_likelihood_positive": Column(
+        NATS, "mean log-probability of the tokens of rollouts with a positive advantage, as sampled; null without one"
+    ),
+    "log_likelihood_negative": Column(NATS, "the same with a negative advantage"),
     "entropy_low": Column(NATS, "lower bound of the band"),
     "entropy_high": Column(NATS, "upper bound of the band"),
     "band_indicator": Column("", "m: 1 above the band, -1 below, 0 inside"),

@@ -38,6 +38,11 @@ def step_row(
         "reward_mean": float(raw_rewards.double().mean()),
         "entropy": float(groups.entropy),
         "entropy_t1": rollouts.mean(rollouts.entropy_t1),
+        "entropy_standard_error": rollouts.standard_error(rollouts.entropy),
+        **{
+            f"log_likelihood_{name}": mean_where(rollouts.log_prob, rollouts.mask, side)
+            for name, side in sides(groups, rollouts).items()
+        },
         "entropy_low": groups.band.low,
         "entropy_high": groups.band.high,
         "band_indicator": int(groups.band.side(groups.entropy)),
@@ -51,6 +56,18 @@ def step_row(
         **theory_columns(state, rollouts, filtered, change, tabular, probe_rows),
         **times,
     }
+
+
+def sides(groups: Groups, rollouts: Rollouts) -> dict[str, Tensor]:
+    """Return which rows `[B]` have a positive and which a negative advantage, before the filter."""
+    advantages = groups.rollout_advantages.flatten().to(rollouts.mask.device)
+    return {"positive": advantages > 0, "negative": advantages < 0}
+
+
+def mean_where(values: Tensor, mask: Tensor, rows: Tensor) -> float | None:
+    """Return the mean of `values` over the tokens of these rows, None where there are none."""
+    chosen = mask & rows[:, None]
+    return float(values.double()[chosen].mean()) if chosen.any() else None
 
 
 def update_columns(update: Update) -> dict[str, Any]:

@@ -68,6 +68,23 @@ class Rollouts:
         """Return the mean of `values` over all completion tokens of the batch."""
         return float(values.double()[self.mask].mean())
 
+    def standard_error(self, values: Float[Tensor, "B T"]) -> float | None:
+        """Return the standard error of that mean over draws of other prompts and completions; None for one prompt.
+
+        A ratio of sums over prompts, whose rollouts are not independent: with e_p the prompt's sum of values, n_p its
+        tokens and h the mean, sqrt(P / (P - 1) sum_p (e_p - h n_p)^2) / sum_p n_p.
+
+        Source: Cochran, Sampling Techniques, 3rd ed., Section 6.3 (linearised ratio estimator).
+        """
+        groups = self.mask.unflatten(0, (-1, self.group_size))
+        count = len(groups)
+        if count < 2:
+            return None
+        sums = values.double().where(self.mask, 0.0).unflatten(0, (-1, self.group_size)).sum((1, 2))
+        tokens = groups.sum((1, 2)).double()
+        residuals = sums - sums.sum() / tokens.sum() * tokens
+        return float((count / (count - 1) * residuals.square().sum()).sqrt() / tokens.sum())
+
     def rows(self, index: Int[Tensor, " n"]) -> "Rollouts":
         """Return the rows of this index, with padding columns that none of them needs cut off."""
         picked = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name not in NOT_ROWS}
