@@ -265,10 +265,11 @@ class Simulation:
         """
         setting, before = self.setting, self.state
         algorithm, band = setting.algorithm, setting.band(before.step)
+        following = setting.band(min(before.step + 1, setting.steps - 1))
         rollouts = self.rollouts(uniforms)
         entropy = rollouts.contexts.entropy.mean(-1)
         groups, filtered = algorithm.decide(
-            before.states, rollouts.rewards, entropy, band, before.step, rollouts.record
+            before.states, rollouts.rewards, entropy, band, before.step, rollouts.record, following
         )
         filtered = filtered.checked(groups)
         update = self.exact_update() if setting.exact_gradient else self.update(rollouts, filtered)

@@ -233,7 +233,13 @@ class Run:
         if self.state.unit is None:
             self.state = replace(self.state, unit=entropy if config.band.unit == "relative" else 1.0)
         groups, filtered = self.algorithm.decide(
-            self.state.methods, rewards, torch.tensor(entropy), self.band(step), step, rollouts.record.to("cpu")
+            self.state.methods,
+            rewards,
+            torch.tensor(entropy),
+            self.band(step),
+            step,
+            rollouts.record.to("cpu"),
+            next_band=self.band(min(step + 1, config.steps - 1)),
         )
         return Batch(rows, texts, rollouts, scores, groups, filtered.checked(groups))
 

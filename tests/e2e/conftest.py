@@ -52,6 +52,10 @@ def keep_all(groups):
     return Filtered(weights=torch.ones_like(groups.advantages), advantages=groups.advantages)
 
 
+def aiming(groups):
+    return Filtered(weights=torch.ones_like(groups.rewards), advantages=groups.advantages, info={"aim": groups.aim})
+
+
 def zeros(tokens):
     return torch.zeros_like(tokens.log_prob)
 

@@ -39,6 +39,13 @@ def test_one_sign_of_advantages_moves_entropy_to_the_band(tiny, settings):
     assert down < -0.05 < 0 < up
 
 
+def test_a_filter_aims_at_the_next_steps_band(tiny, settings, plugins):
+    # centres at u = 0, 1/3, 2/3: 2, 1.5, 1; after the last step there is no other band
+    falling = {"band.schedule": "linear", "band.start": "[1.9,2.1]", "band.end": "[0.4,0.6]"}
+    run = tiny({**settings, **falling, "algorithm.filter": f"{plugins}:aiming"})
+    assert [row["info"]["aim"] for row in run.rows] == pytest.approx([1.5, 1.0, 1.0], rel=1e-6)
+
+
 def test_zero_and_drop_differ_by_the_share_of_accepted_tokens(tiny, settings):
     """Same rollouts, same sum; `zero` divides by all tokens, `drop` by those of accepted rollouts."""
     filtered = {**settings, "algorithm.filter": "algorithm1"}

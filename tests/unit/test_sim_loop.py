@@ -9,10 +9,11 @@ import torch
 from simulations.loop import Setting, Simulation
 from simulations.networks import Attention, Recurrent
 from simulations.optimizers import SGD, Adam
-from simulations.policies import Linear, Table, Tree
+from simulations.policies import Linear as LinearPolicy
+from simulations.policies import Table, Tree
 from simulations.problems import Problem, bandit, sequences
 from trainer.methods.assembly import assemble
-from trainer.methods.schedules import Constant
+from trainer.methods.schedules import Constant, Linear
 
 EXACT = 1e-12
 RATE = 0.3
@@ -40,6 +41,14 @@ def test_one_step_of_a_bandit_by_hand():
     after = torch.distributions.Categorical(logits=moved).entropy().item()
     assert step.measured_change.item() == pytest.approx(after - 1.5 * math.log(2), abs=EXACT)
     assert (step.accepted.item(), step.updates.item()) == (1.0, 1.0)
+
+
+def test_the_filter_aims_at_the_next_steps_band():
+    # centres at u = 0, 1/5, ..., 4/5: 2, 1.8, ..., 1.2; after the last step there is no other band
+    falling = setting(schedule=Linear((1.9, 2.1), (0.9, 1.1)))
+    steps = list(Simulation(falling, 1, seed=0, trace=True))
+    assert [step.trace.groups.band.centre for step in steps] == pytest.approx([2.0, 1.8, 1.6, 1.4, 1.2], abs=EXACT)
+    assert [step.trace.groups.aim for step in steps] == pytest.approx([1.8, 1.6, 1.4, 1.2, 1.2], abs=EXACT)
 
 
 def test_a_second_pass_uses_the_ratio_and_the_clip():
@@ -80,7 +89,7 @@ def test_repeats_side_by_side_are_the_single_runs():
     features = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     band = Constant((0.6, 0.7), (0.6, 0.7))
     drop = {"filter": "algorithm1", "advantage": "grpo", "denominator": "drop"}
-    for policy in (Table(4, 3), Linear(features, 3), Tree(4, 3, 2), Attention(4, 3, 2, hidden=4)):
+    for policy in (Table(4, 3), LinearPolicy(features, 3), Tree(4, 3, 2), Attention(4, 3, 2, hidden=4)):
         problem = sequences(4, 3, policy.length, 0.3, generator=torch.Generator().manual_seed(1))
         given = setting(
             policy, problem, drop, group_size=4, mini_batches=2, epochs=2, optimizer=Adam(), schedule=band,

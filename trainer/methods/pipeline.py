@@ -118,9 +118,10 @@ class Algorithm:
         band: Band,
         step: int,
         record: TokenRecord | None,
+        next_band: Band | None = None,
     ) -> tuple[Groups, Filtered]:
         """Return what the filter saw of a batch and what it decided."""
-        groups = Groups(rewards, self.advantage(rewards), entropy, band, step, record)
+        groups = Groups(rewards, self.advantage(rewards), entropy, band, step, record, next_band)
         if self.shaping is not None:
             groups = replace(groups, advantages=self.shaping.decide(states["shaping"], groups))
         return groups, self.filter.decide(states["filter"], groups)

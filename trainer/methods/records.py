@@ -121,6 +121,7 @@ class Groups:
         band: where it is wanted.
         step: index of the step, from 0.
         record: what was recorded of the tokens; None where a caller has only rewards and advantages.
+        next_band: where the next batch's entropy, the first that shows this update, is wanted; None takes `band`.
     """
 
     rewards: Float[Tensor, "*R P G"]
@@ -129,6 +130,7 @@ class Groups:
     band: Band
     step: int
     record: TokenRecord | None = None
+    next_band: Band | None = None
 
     @classmethod
     def of_rewards(
@@ -149,6 +151,16 @@ class Groups:
     def token_advantages(self) -> Float[Tensor, "*R P G T"]:
         """One advantage a token, 0 outside the mask."""
         return per_token(self.advantages, self.tokens_of("token_advantages").mask)
+
+    @property
+    def aim(self) -> float:
+        """Where this update should bring entropy: the centre of the next step's band, nats per token.
+
+        >>> rewards = torch.zeros(1, 2)
+        >>> Groups(rewards, rewards, 0.5, Band(0.4, 0.6), step=0, next_band=Band(0.25, 0.5)).aim
+        0.375
+        """
+        return (self.band if self.next_band is None else self.next_band).centre
 
     @property
     def side(self) -> Int[Tensor, "*R 1 1"]:
