@@ -153,6 +153,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
         "list every method of the field, its options, state and source",
         lambda arguments: load("trainer.listing").methods_command(arguments),
     ),
+    "study": (
+        "compare many training runs by a protocol, and tabulate them",
+        lambda arguments: load("trainer.study.cli").study_command(arguments),
+    ),
     "simulate": (
         "run an experiment on small policies whose entropy is known exactly",
         lambda arguments: load("simulations.cli").simulate_command(arguments),

@@ -1,0 +1,125 @@
+"""`entrocraft study`: a study of two arms that is interrupted, goes on, fails in one arm, and is repeated."""
+
+import json
+import os
+import signal
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+import yaml
+
+from trainer.parsing import load_config
+
+SETTINGS = {
+    "steps": 40,
+    "rollout": {"prompts": 4, "group_size": 4},
+    "algorithm": {"mini_batches": 2},
+    "theory": {"probe_rows": 4},
+    "evaluation": {"prompts": 2, "samples": 2, "settings": ["t1"], "at_start": False},
+    "checkpoint": {"every": 0, "rollouts_every": 0},
+    "log": {"tensorboard": False},
+}
+PROTOCOL = {
+    "base": {"config": ["countdown-small"], "settings": SETTINGS},
+    "arms": {"plain": {"config": ["grpo"]}, "broken": {"settings": {"model": {"path": "/no/such/model"}}}},
+    "parts": {"only": {"seeds": {"plain": [3], "broken": [0]}}},
+    "finally": ["paper"],
+    "after": 0,
+    "reference": "plain",
+}
+
+
+def interrupt_at_the_first_step(folder):
+    def send():
+        while not (folder / "metrics.jsonl").is_file() or not (folder / "metrics.jsonl").read_text():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=send, daemon=True).start()
+
+
+@pytest.fixture(scope="module")
+def study(command, tmp_path_factory):
+    """The study's folder, and what three calls of the same command did: interrupted, whole, repeated."""
+    folder = tmp_path_factory.mktemp("a study")
+    (folder / "mine.yaml").write_text(yaml.safe_dump(PROTOCOL))
+    call = ("study", "run", folder / "mine.yaml", "--output", folder / "runs", "--jobs=2")
+    interrupt_at_the_first_step(folder / "runs" / "only" / "plain" / "seed3")
+    (folder / "runs" / "base").mkdir(parents=True)
+    (folder / "runs" / "base" / "evaluation.json").touch()
+    interrupted = command(*call, "--arms=plain")
+    (folder / "runs" / "base" / "evaluation.json").unlink()
+    run = folder / "runs" / "only" / "plain" / "seed3"
+    saved = [path.name for path in (run / "checkpoints").iterdir()]
+    return folder, interrupted, saved, command(*call), command(*call, "--arms", "plain", "--seeds", "3")
+
+
+def test_an_interrupted_study_saves_its_runs(study):
+    _, interrupted, saved, _, _ = study
+    assert interrupted.code == 130
+    assert "1 of 3 jobs are done" in interrupted.said
+    assert "Go on with the same command" in interrupted.said
+    assert "failed" not in interrupted.printed
+    assert len(saved) == 1
+    assert saved != ["step_40"]
+
+
+def test_it_goes_on_where_it_was(study):
+    folder, _, _, whole, _ = study
+    run = folder / "runs" / "only" / "plain" / "seed3"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(40))
+    times = [row["wall_s"] for row in rows]
+    assert sum(after < before for before, after in pairwise(times)) == 1  # resumed, not begun again
+    assert load_config("--config", str(run / "config.yaml")).seed == 3
+    final = json.loads((run / "final_evaluation.json").read_text())
+    assert [row["setting"] for row in final["evaluations"]] == ["paper"]
+    assert final["policy"].endswith("step_40")
+    base = json.loads((folder / "runs" / "base" / "evaluation.json").read_text())
+    assert [row["setting"] for row in base["evaluations"]] == ["t1", "paper"]
+    assert base["policy"] == "countdown-0.2m"
+    assert "only/plain/seed3: " in whole.printed
+
+
+def test_a_failed_run_is_reported_and_fails_the_study(study):
+    _, _, _, whole, _ = study
+    assert whole.code == 1
+    assert "only/broken/seed0 failed after " in whole.printed
+    assert "    entrocraft train: " in whole.printed  # the end of its log
+    assert "/no/such/model" in whole.printed
+    assert "Traceback" not in whole.said
+
+
+def test_what_is_finished_is_not_run_again(study):
+    *_, again = study
+    assert (again.code, again.printed) == (0, "")
+
+
+def test_a_dry_run_starts_nothing(study, command):
+    folder = study[0]
+    before = sorted(folder.rglob("*"))
+    shown = command("study", "run", folder / "mine.yaml", "--output", folder / "runs", "--dry-run")
+    assert shown.code == 0, shown.said
+    assert "only/broken/seed0: " in shown.printed
+    assert shown.printed.splitlines()[-1].startswith("2 of 5 jobs to do, 1 at a time: ")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_another_protocol_for_the_same_folder_is_refused(study, command, tmp_path):
+    folder = study[0]
+    changed = {**PROTOCOL, "base": {**PROTOCOL["base"], "settings": {**SETTINGS, "steps": 41}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(changed))
+    refused = command("study", "run", tmp_path / "mine.yaml", "--output", folder / "runs")
+    assert refused.code == 1
+    assert "steps: 40 -> 41" in refused.said
+    assert refused.printed == ""
+
+
+def test_the_command_says_what_there_is(command):
+    assert "usage: entrocraft study" in command("study", "--help").printed
+    assert "controllers " in command("study", "list").printed
+    assert "Did you mean 'run'" in command("study", "rum").said
+    assert "--seeds must be whole numbers" in command("study", "run", "controllers", "--seeds=a").said
+    assert "Did you mean 'controllers'" in command("study", "run", "controlers").said

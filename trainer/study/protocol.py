@@ -1,0 +1,214 @@
+"""The protocol of a study: which runs it is made of, fixed in a file before the first one starts.
+
+A protocol is YAML. `base` is laid under every run, `arms` are what is compared, `parts` are the conditions that they
+are compared under, each with the seeds of the arms that take part.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.hashes import file_hash
+from trainer.methods.lookup import nearest
+from trainer.parsing import PRESETS, described_presets, with_preset_paths
+
+STUDIES = PRESETS / "studies"
+# Names become folders.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# The folder of the base model's evaluation lies among those of the parts.
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings of runs: presets or recipes by name, later ones on top, and settings over them."""
+
+    config: tuple[str, ...] = ()
+    settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A condition.
+
+    Args:
+        settings: of its runs, over those of base and arm.
+        seeds: of each arm that takes part.
+        reuse: arms whose runs are those of another part, by that part's name: for arms that its settings do not touch.
+    """
+
+    settings: Mapping[str, Any]
+    seeds: Mapping[str, tuple[int, ...]]
+    reuse: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A study.
+
+    Args:
+        name: of its file.
+        base: laid under every run.
+        arms: what is compared, by name.
+        parts: conditions, by name.
+        finally_: sampling settings in which the last checkpoint of each run is evaluated once more.
+        after: steps that the tables leave out at the beginning of each run.
+        reference: the arm that the others are compared with; None for no comparison.
+        pass_at: the k of pass@k in the comparison.
+        every_step: arms whose first run is tabulated step by step.
+        sha256: of the file.
+    """
+
+    name: str
+    base: Layer
+    arms: Mapping[str, Layer]
+    parts: Mapping[str, Part]
+    finally_: tuple[str, ...]
+    after: int
+    reference: str | None
+    pass_at: tuple[int, ...]
+    every_step: tuple[str, ...]
+    sha256: str
+
+
+def protocol_file(name: str) -> Path:
+    """Return the file of a protocol: a name among the shipped ones, or a path.
+
+    Raises:
+        ValueError: neither.
+    """
+    shipped = STUDIES / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    if Path(name).is_file():
+        return Path(name)
+    known = list(described_presets(STUDIES))
+    raise ValueError(f"study {name} must be a YAML file or one of {known}; got neither. {nearest(name, known)}")
+
+
+def load_protocol(name: str) -> Protocol:
+    """Return the protocol of this name or path.
+
+    Raises:
+        ValueError: no such protocol, or one with a key, an arm, a part or a preset that there is not; the message says
+            where.
+
+    >>> load_protocol("controllers").parts["square"].reuse
+    {'grpo': 'constant'}
+    """
+    file = protocol_file(name)
+    try:
+        read = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"study {name} must be YAML; got: {error}") from error
+    keys = ("base", "arms", "parts", "finally", "after", "reference", "pass_at", "every_step")
+    tree = mapping(name, read, keys)
+    arms = {arm: layer(f"{name}: arms.{arm}", value) for arm, value in named(f"{name}: arms", tree.get("arms")).items()}
+    parts = {
+        part: load_part(f"{name}: parts.{part}", value, list(arms))
+        for part, value in named(f"{name}: parts", tree.get("parts")).items()
+    }
+    for part, condition in parts.items():
+        for arm, other in condition.reuse.items():
+            where = f"{name}: parts.{part}.reuse.{arm}"
+            known_name(where, other, list(parts))
+            if arm not in parts[other].seeds or arm in condition.seeds:
+                raise ValueError(
+                    f"{where} must be a part that runs {arm}, which {part} then does not; got {other!r}. Name another."
+                )
+    finally_ = texts(f"{name}: finally", tree.get("finally", []))
+    pass_at = numbers(f"{name}: pass_at", tree.get("pass_at", [1]))
+    if 0 in pass_at:
+        raise ValueError(f"{name}: pass_at must be at least 1; got {list(pass_at)}. Correct it.")
+    after = whole(f"{name}: after", tree.get("after", 50))
+    reference = tree.get("reference")
+    every_step = texts(f"{name}: every_step", tree.get("every_step", []))
+    for key, arm in [*(("reference", arm) for arm in [reference] if arm), *(("every_step", arm) for arm in every_step)]:
+        known_name(f"{name}: {key}", arm, list(arms))
+    return Protocol(
+        name=file.stem,
+        base=layer(f"{name}: base", tree.get("base", {})),
+        arms=arms,
+        parts=parts,
+        finally_=finally_,
+        after=after,
+        reference=reference,
+        pass_at=pass_at,
+        every_step=every_step,
+        sha256=file_hash(file),
+    )
+
+
+def load_part(where: str, value: Any, arms: Sequence[str]) -> Part:
+    """Return a part whose arms are all known."""
+    tree = mapping(where, value, ("settings", "seeds", "reuse"))
+    seeds = mapping(f"{where}.seeds", tree.get("seeds"), arms)
+    reuse = mapping(f"{where}.reuse", tree.get("reuse", {}), arms)
+    return Part(
+        settings=mapping(f"{where}.settings", tree.get("settings", {})),
+        seeds={arm: numbers(f"{where}.seeds.{arm}", values) for arm, values in seeds.items()},
+        reuse={arm: str(part) for arm, part in reuse.items()},
+    )
+
+
+def layer(where: str, value: Any) -> Layer:
+    """Return a layer whose presets there are."""
+    tree = mapping(where, value, ("config", "settings"))
+    config = texts(f"{where}.config", tree.get("config", []))
+    try:
+        with_preset_paths([part for name in config for part in ("--config", name)])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return Layer(config, mapping(f"{where}.settings", tree.get("settings", {})))
+
+
+def mapping(where: str, value: Any, keys: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return a mapping whose keys are among these."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} must be a mapping; got {value!r}. Write it as NAME: VALUE.")
+    for key in value if keys is not None else ():
+        known_name(where, key, keys or ())
+    return dict(value)
+
+
+def named(where: str, value: Any) -> dict[str, Any]:
+    """Return a mapping that is not empty and whose keys can be folders."""
+    tree = mapping(where, value)
+    bad = [key for key in tree if not (isinstance(key, str) and NAME.fullmatch(key)) or key == BASE]
+    if bad or not tree:
+        raise ValueError(
+            f"{where} must have names of letters, digits, '_', '.' and '-', other than {BASE!r}; got "
+            f"{bad or 'none'}. Name each."
+        )
+    return tree
+
+
+def known_name(where: str, name: Any, known: Sequence[str]) -> None:
+    """Refuse a name that is not among the known ones."""
+    if name not in known:
+        raise ValueError(f"{where} must be of {list(known)}; got {name!r}. {nearest(str(name), known)}".rstrip())
+
+
+def texts(where: str, value: Any) -> tuple[str, ...]:
+    """Return a list of texts as a tuple."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{where} must be a list of names; got {value!r}. Write it as [NAME, NAME].")
+    return tuple(value)
+
+
+def numbers(where: str, value: Any) -> tuple[int, ...]:
+    """Return a list of different whole numbers, not negative, as a tuple."""
+    if not isinstance(value, list) or not value or len(set(map(str, value))) < len(value):
+        raise ValueError(f"{where} must be a list of different whole numbers; got {value!r}. Write it as [0, 1].")
+    return tuple(whole(where, item) for item in value)
+
+
+def whole(where: str, value: Any) -> int:
+    """Return a whole number that is not negative."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{where} must be a whole number of at least 0; got {value!r}. Correct it.")
+    return value
