@@ -1,12 +1,15 @@
 """The methods of a run, built from the configuration: below this file nothing knows the config."""
 
+import inspect
+import math
 from dataclasses import asdict
 
 from trainer.config import TrainConfig
 from trainer.methods.assembly import assemble
+from trainer.methods.lookup import instantiate
 from trainer.methods.pipeline import Algorithm
 from trainer.methods.stages import Band, Schedule
-from trainer.methods.table import build
+from trainer.methods.table import named
 
 
 def build_algorithm(config: TrainConfig) -> Algorithm:
@@ -44,13 +47,45 @@ def needs_statistics(config: TrainConfig, algorithm: Algorithm) -> bool:
 
 
 def build_schedule(config: TrainConfig) -> Schedule:
-    """Return the entropy schedule, in the unit of `band.unit`."""
+    """Return the entropy schedule, in the unit of `band.unit`.
+
+    Raises:
+        ValueError: an unknown schedule or option, or a step whose band is not finite, negative or upside down.
+    """
     band = config.band
-    options = {"start": tuple(band.start), "end": tuple(band.end), **band.options}
-    return build("schedule", band.schedule, options, "band.schedule")
+    method = named("schedule", band.schedule, "band.schedule")
+    ends = {"start": tuple(band.start), "end": tuple(band.end)}
+    taken = inspect.signature(method).parameters if isinstance(method, type) else {}
+    options = {**{name: value for name, value in ends.items() if name in taken}, **band.options}
+    schedule: Schedule = instantiate("band.schedule", band.schedule, method, options, "band.options")
+    for step in range(config.steps):
+        found = schedule(step / config.steps)
+        if not 0 <= found.low <= found.high < math.inf:
+            raise ValueError(
+                f"band.schedule={band.schedule!r} must give finite bands with 0 <= low <= high; got {found} at step "
+                f"{step} of {config.steps}. Mend the schedule or band.options."
+            )
+    return schedule
 
 
 def band_at(schedule: Schedule, step: int, steps: int, unit: float) -> Band:
     """Return the band of a step in nats: the schedule at u = step / steps, in units of `unit` nats."""
     band = schedule(step / steps)
     return Band(band.low * unit, band.high * unit)
+
+
+def unreachable(schedule: Schedule, steps: int, unit: float, vocabulary: int) -> str | None:
+    """Return a line that says where the band lies above log V, which no entropy reaches; None where it never does.
+
+    >>> unreachable(lambda progress: Band(0.9, 1.0), steps=10, unit=1.0, vocabulary=2)
+    'the band lies above log V = 0.693 nats, which no entropy reaches, in 10 of 10 steps, first at step 0: it is never \
+met there. Lower the band, or set band.unit.'
+    """
+    most = math.log(vocabulary)
+    above = [step for step in range(steps) if band_at(schedule, step, steps, unit).low > most]
+    if not above:
+        return None
+    return (
+        f"the band lies above log V = {most:.3g} nats, which no entropy reaches, in {len(above)} of {steps} steps, "
+        f"first at step {above[0]}: it is never met there. Lower the band, or set band.unit."
+    )

@@ -31,6 +31,7 @@ class RunState:
         samples: rollouts drawn.
         tokens: completion tokens drawn.
         unit: nats in one unit of the schedule: the base model's entropy, or 1; None before the first batch.
+        first_entropy: that of the first batch, nats per token, from where a warm start goes; None before it.
         methods: states of the methods with memory, by stage.
         scale: the tabular prediction's scale.
         bad_in_a_row: how many of the latest steps had a loss or gradient that was not finite.
@@ -40,6 +41,7 @@ class RunState:
     samples: int = 0
     tokens: int = 0
     unit: float | None = None
+    first_entropy: float | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     scale: OnlineScale = field(default_factory=OnlineScale)
     bad_in_a_row: int = 0

@@ -1,5 +1,7 @@
 """The text of `entrocraft train --dry-run`."""
 
+from trainer.algorithm import build_schedule, unreachable
+from trainer.config import TrainConfig
 from trainer.estimate import Bytes, peak, trainable_parameters
 from trainer.forecast import Forecast, evaluates, knobs
 from trainer.operations import operations
@@ -47,7 +49,22 @@ def described(found: Forecast) -> list[str]:
         f"evaluation  {times} of {completions:,} completions of each held-out set"
         if evaluates(config)
         else "evaluation  none",
+        *band_lines(config, shape.vocabulary),
     ]
+
+
+def band_lines(config: TrainConfig, vocabulary: int) -> list[str]:
+    """Return the lines on where entropy is wanted: at the first, the middle and the last step."""
+    band, steps, schedule = config.band, config.steps, build_schedule(config)
+    shown = {step: schedule(step / steps) for step in (0, steps // 2, steps - 1)}
+    bounds = ", ".join(f"step {step} [{found.low:.4g}, {found.high:.4g}]" for step, found in shown.items())
+    unit = "nats" if band.unit == "nats" else "in units of the base model's entropy"
+    joined = ""
+    if band.warm_start:
+        joined = f"; before step {band.warm_start * steps:g} on the way there from the first batch's entropy"
+    warning = unreachable(schedule, steps, 1.0, vocabulary) if band.unit == "nats" else None
+    lines = [f"band        {band.schedule}, {unit}: {bounds}{joined}"]
+    return lines if warning is None else [*lines, f"            {warning}"]
 
 
 def table(found: Forecast) -> list[str]:

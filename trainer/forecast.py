@@ -10,6 +10,7 @@ from trainer.config import ModelConfig, TrainConfig
 from trainer.data import FilePrompts, build_prompts, encode_prompts, fit_prompts, max_new_tokens, with_chat
 from trainer.estimate import Bytes, ModelShape, Sizes, memory, model_shape, peak
 from trainer.new_model import meta_policy
+from trainer.schedule_file import with_points
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def forecast(config: TrainConfig, *, processes: int = 1, accelerator: bool = Fal
         ValueError: a setting or a prompt that the run would refuse.
         FileNotFoundError: a model or file that is not there.
     """
+    config = with_points(config)
     needs = build_algorithm(config).needs
     new_tokens = max_new_tokens(config)
     longest, model = config.data.max_prompt_tokens, config.model

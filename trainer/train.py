@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from trainer.algorithm import band_at, build_algorithm, build_schedule, needs_statistics
+from trainer.algorithm import band_at, build_algorithm, build_schedule, needs_statistics, unreachable
 from trainer.bad_steps import save_bad_step, stop_message
 from trainer.checkpoint import RunState, last_whole_checkpoint, load_checkpoint, save_checkpoint
 from trainer.config import TrainConfig
@@ -28,6 +28,7 @@ from trainer.failures import explaining_full_disk, explaining_memory, resume_com
 from trainer.gathering import everyones
 from trainer.interrupt import Interrupt
 from trainer.methods.pipeline import Algorithm, numbers
+from trainer.methods.schedules import WarmStart
 from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
 from trainer.metrics import describe, rollout_rows, step_row
 from trainer.model import set_threads
@@ -39,6 +40,7 @@ from trainer.probe import Change, Probe, TabularTerms, tabular_terms
 from trainer.rewards import Rewards, Scores, build_reward, check_rewards, score, signed
 from trainer.rollout import Rollouts
 from trainer.sampling import Sampling
+from trainer.schedule_file import with_points
 from trainer.streams import TokenUniforms, numpy_stream, stream_seed
 from trainer.summary import summarise
 from trainer.text import printable, text_summary
@@ -100,7 +102,7 @@ class Run:
 
     def __init__(self, config: TrainConfig, reward: RewardFunction | None) -> None:
         # Everything that can be refused is looked at before the run directory is touched.
-        self.config = config
+        self.config = config = with_points(config)
         self.workers = find_workers(config)
         self.algorithm: Algorithm = build_algorithm(config)
         self.schedule: Schedule = build_schedule(config)
@@ -231,7 +233,7 @@ class Run:
         rewards = signed(scores.total) if config.reward.convention == "signed" else scores.total
         entropy = rollouts.mean(rollouts.entropy)
         if self.state.unit is None:
-            self.state = replace(self.state, unit=entropy if config.band.unit == "relative" else 1.0)
+            self.begin_band(entropy)
         groups, filtered = self.algorithm.decide(
             self.state.methods,
             rewards,
@@ -264,10 +266,23 @@ class Run:
         texts = self.policy.decode(rollouts.completions())
         return rollouts, texts, score(self.rewards, own, texts, rollouts.completions())
 
+    def begin_band(self, entropy: float) -> None:
+        """Keep what the band depends on of the first batch, its entropy; say where the schedule cannot be reached."""
+        unit = entropy if self.config.band.unit == "relative" else 1.0
+        self.state = replace(self.state, unit=unit, first_entropy=entropy)
+        vocabulary = self.policy.model.get_input_embeddings().weight.shape[0]
+        warning = unreachable(self.schedule, self.config.steps, unit, vocabulary)
+        if warning is not None:
+            self.workers.say(warning)
+
     def band(self, step: int) -> Band:
         """Return the band of a step, in nats."""
-        assert self.state.unit is not None
-        return band_at(self.schedule, step, self.config.steps, self.state.unit)
+        state, band, schedule = self.state, self.config.band, self.schedule
+        assert state.unit is not None
+        if band.warm_start:
+            assert state.first_entropy is not None
+            schedule = WarmStart(schedule, 1.0 if band.unit == "relative" else state.first_entropy, band.warm_start)
+        return band_at(schedule, step, self.config.steps, state.unit)
 
     def noise(self, step: int, batch: Batch) -> torch.Tensor | None:
         """Return uniforms `[B, T]` for methods that choose tokens at random, None where there are none."""

@@ -191,6 +191,12 @@ CASES = {
     "group of one": (["--rollout.group_size=1"], ["at least 2", "group_size", "reinforce"]),
     "band upside down": (["--band.start=[0.9,0.2]"], ["band.start", "0.9", "0.2", "low <= high"]),
     "band end upside down": (["--band.end=[0.9,0.2]"], ["band.end", "low <= high"]),
+    "schedule without points": (["--band.schedule=piecewise"], ["band.options", "points or file"]),
+    "no schedule file": (
+        ["--band.schedule=piecewise", "--band.options={file: none.csv}"],
+        ["band.options", "none.csv", "no such file"],
+    ),
+    "warm start beyond the run": (["--band.warm_start=20"], ["band.warm_start=20", "[0, 1]"]),
     "unknown schedule": (["--band.schedule=steps"], ["band.schedule", "linear", "cosine"]),
     "unknown filter": (["--algorithm.filter=alg1"], ["algorithm.filter", "alg1", "algorithm1", "module:name"]),
     "unknown advantage": (["--algorithm.advantage=gae"], ["algorithm.advantage", "gae", "grpo"]),

@@ -44,6 +44,15 @@ def test_it_says_what_a_run_needs_and_writes_nothing(command, tmp_path, monkeypa
     assert "240 steps, 7,680 prompts" in told.printed
     assert re.search(r"^peak +[\d.]+ MiB", told.printed, re.M)
     assert "device " not in told.printed
+    bands = "step 0 [0.92, 1.08], step 120 [0.77, 0.925], step 239 [0.6213, 0.7713]"
+    assert f"band        linear, in units of the base model's entropy: {bands}\n" in told.printed
+
+
+def test_it_says_what_the_band_will_be(command):
+    given = ["--band.unit=nats", "--band.start=[5,6]", "--band.warm_start=0.1"]
+    told = command("train", "--config=quickstart", "--dry-run", *given)
+    assert "before step 24 on the way there from the first batch's entropy" in told.printed
+    assert "above log V = 4.66 nats, which no entropy reaches, in 19 of 240 steps" in told.printed
 
 
 def test_the_configuration_alone_is_enough(command, qwen):

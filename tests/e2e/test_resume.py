@@ -164,14 +164,18 @@ EVERY_STAGE_REMEMBERS = {
     [
         (
             signal.SIGINT,
-            {"algorithm": {"filter": "released", "denominator": "zero"}, "reward": {"convention": "signed"}},
+            {
+                "algorithm": {"filter": "released", "denominator": "zero"},
+                "reward": {"convention": "signed"},
+                "band": {"unit": "nats", "warm_start": 0.9},
+            },
         ),
         (signal.SIGTERM, {"algorithm": {"kl": 0.1, "entropy_bonus": 0.01, "epochs": 2}}),
         (signal.SIGINT, {"algorithm": {"filter": "users_own:Remembering", "advantage": "reinforce"}}),
         (signal.SIGTERM, {"algorithm": EVERY_STAGE_REMEMBERS}),
         (signal.SIGINT, {"model": {"dtype": "bfloat16"}, "rollout": {"temperature": 0.7, "top_p": 0.9, "top_k": 20}}),
     ],
-    ids=["released", "kl-bonus-epochs", "controller", "memory-everywhere", "bfloat16-truncation"],
+    ids=["released-warm-start", "kl-bonus-epochs", "controller", "memory-everywhere", "bfloat16-truncation"],
 )
 def test_every_kind_of_state_survives_an_interrupt(tmp_path, plugins, number, methods):
     """In this process, through Python: a signal during the second step of four."""

@@ -1,4 +1,4 @@
-"""Advantages, filters and schedules, against numbers worked by hand."""
+"""Advantages and filters, against numbers worked by hand."""
 
 import copy
 import math
@@ -6,10 +6,8 @@ import math
 import pytest
 import torch
 
-from trainer.algorithm import band_at
 from trainer.methods.advantages import GRPO, reinforce
 from trainer.methods.filters import algorithm1, keep_all, released
-from trainer.methods.schedules import Constant, Cosine, Linear
 from trainer.methods.stages import Band, Groups
 
 CLOSED_FORM = 1e-10
@@ -124,39 +122,3 @@ def test_advantage_estimators_leave_their_input_alone(estimate):
     rewards = torch.tensor(REWARDS)
     estimate(rewards)
     assert torch.equal(rewards, torch.tensor(REWARDS))
-
-
-START, END = (0.6, 0.9), (0.2, 0.3)
-LATE_COSINE = (1 - math.cos(0.7 * math.pi)) / 2  # 0.7939...
-
-
-@pytest.mark.parametrize(
-    ("schedule", "progress", "share"),
-    [
-        *((Constant, progress, 0.0) for progress in (0.0, 0.4, 1.0)),
-        *((Linear, progress, progress) for progress in (0.0, 0.25, 0.7, 1.0)),
-        *((Cosine, *pair) for pair in ((0.0, 0.0), (1 / 3, 0.25), (0.5, 0.5), (0.7, LATE_COSINE), (1.0, 1.0))),
-    ],
-)
-def test_schedules_by_hand(schedule, progress, share):
-    band = schedule(START, END)(progress)
-    assert band.low == pytest.approx(0.6 - 0.4 * share, abs=CLOSED_FORM)
-    assert band.high == pytest.approx(0.9 - 0.6 * share, abs=CLOSED_FORM)
-
-
-@pytest.mark.parametrize("schedule", [Constant, Linear, Cosine])
-@pytest.mark.parametrize(
-    ("start", "end", "name"),
-    [((0.5, 0.4), END, "start"), (START, (0.31, 0.3), "end"), ((-0.1, 0.4), END, "start")],
-)
-def test_schedules_refuse_an_upside_down_or_negative_band(schedule, start, end, name):
-    with pytest.raises(ValueError, match=rf"{schedule.__name__}\({name}=.*low <= high"):
-        schedule(start, end)
-
-
-def test_band_at_is_the_schedule_in_units_of_the_base_entropy():
-    # u = 3/4: low 0.6 - 0.3 = 0.3, high 0.9 - 0.45 = 0.45, times 2 nats
-    band = band_at(Linear(START, END), step=150, steps=200, unit=2.0)
-    assert (band.low, band.high, band.centre) == pytest.approx((0.6, 0.9, 0.75), abs=CLOSED_FORM)
-    with pytest.raises(ValueError, match="low <= high"):
-        Band(0.5, 0.4)

@@ -349,7 +349,7 @@ def test_denominators_are_positive_and_independent_of_other_repeats(row):
 
 @pytest.mark.parametrize("row", rows("schedule"))
 def test_schedules_give_a_band_at_every_progress(row):
-    schedule = build(row.stage, row.name, {"start": (0.6, 0.7), "end": (0.3, 0.5)})
+    schedule = build(row.stage, row.name, row.required_options())
     for progress in (0.0, 0.2, 0.5, 0.999, 1.0):
         band = schedule(progress)
         assert 0 <= band.low <= band.high

@@ -101,12 +101,17 @@ class BandConfig:
     """Where entropy is wanted over the run; also logged for runs without control, so that they can be compared.
 
     Args:
-        schedule: `constant`, `linear`, `cosine` or `square`.
+        schedule: `constant`, `linear`, `cosine`, `square` or `piecewise`, or `module:name` of your own.
         start: [low, high] at the beginning.
         end: [low, high] at the end. The defaults are the paper's general run, (0.6, 0.7) to (0.4, 0.5) nats, in units
-            of its starting centre 0.65.
-        unit: `nats`, or `relative`, in units of the base model's entropy (that of the first batch of rollouts).
-        options: further hyper-parameters of the schedule, such as `period` of `square`.
+            of its starting centre 0.65. `piecewise` takes neither.
+        unit: `nats`, or `relative`, in units of the base model's entropy (that of the first batch of rollouts); it
+            scales the bands of every schedule, those of a file too.
+        options: further hyper-parameters of the schedule: `period` of `square`; of `piecewise`, `points`, a list of
+            [share of the run, low, high], or `file`, a CSV file with the columns progress (share of the run) or step,
+            and low and high, or centre and half_width.
+        warm_start: share of the run in which the band's centre goes straight from the first batch's entropy to the
+            schedule; 0 starts on the schedule.
     """
 
     schedule: str = "linear"
@@ -114,6 +119,13 @@ class BandConfig:
     end: tuple[float, float] = (0.62, 0.77)
     unit: Literal["nats", "relative"] = "relative"
     options: dict[str, Any] = field(default_factory=dict)
+    warm_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.warm_start <= 1,
+            f"band.warm_start={self.warm_start} must be a share of the run in [0, 1]; 0 starts on the schedule.",
+        )
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ EXAMPLES: dict[str, Any] = {
     "end": (0.4, 0.5),
     "length": 64,
     "beta": 0.01,
+    "points": [[0.0, 0.6, 0.7], [1.0, 0.4, 0.5]],
 }
 
 GRPO_PAPER = "Shao et al. 2024, arXiv 2402.03300"
@@ -219,6 +220,7 @@ METHODS: tuple[Method, ...] = (
     Method("linear", "schedule", schedules.Linear, f"{ENTROCRAFT}, Section 4"),
     Method("cosine", "schedule", schedules.Cosine, f"{ENTROCRAFT}, Section 4"),
     Method("square", "schedule", schedules.SquareWave, "ours: a step response"),
+    Method("piecewise", "schedule", schedules.Piecewise, "ours: any curve, by its points"),
 )
 
 # Methods of the field that are not here, and why.
@@ -283,5 +285,14 @@ def build(stage: str, name: str, options: Mapping[str, Any] | None = None, key: 
     GRPO(eps=0.0)
     """
     key = key or f"algorithm.{stage}"
-    method = import_object(key, name) if ":" in name else find(stage, name, key).object
-    return instantiate(key, name, method, options or {})
+    return instantiate(key, name, named(stage, name, key), options or {})
+
+
+def named(stage: str, name: str, key: str) -> Any:
+    """Return the function or class that a configuration names: a row's, or the user's own.
+
+    Raises:
+        ValueError: an unknown name.
+        ImportError: a `module:name` that cannot be imported.
+    """
+    return import_object(key, name) if ":" in name else find(stage, name, key).object
