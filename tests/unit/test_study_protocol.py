@@ -55,6 +55,21 @@ def test_runs_and_their_order(written):
     assert [run.name for run in chosen] == ["one/plain/seed0"]
 
 
+def test_a_run_has_the_points_of_its_schedules_file(written, tmp_path):
+    """As its directory keeps them: a file that has changed since makes another run."""
+    file = tmp_path / "schedule.csv"
+    file.write_text("step,low,high\n0,0.25,0.5\n")
+    band = {"schedule": "piecewise", "options": {"file": str(file)}}
+    protocol = load_protocol(written(parts__two__settings={"band": band}))
+    (run,) = plan(protocol, tmp_path / "out", Choice(parts=["two"]))
+    assert run.config.band.options == {"points": [[0.0, 0.25, 0.5]]}
+    run.path.mkdir(parents=True)
+    (run.path / "config.yaml").write_text(as_yaml(run.config))
+    file.write_text("step,low,high\n0,0.25,0.75\n")
+    ((_, difference),) = differing(plan(protocol, tmp_path / "out", Choice(parts=["two"])))
+    assert "band.options.points: [[0.0, 0.25, 0.5]] -> [[0.0, 0.25, 0.75]]" in difference
+
+
 def test_a_run_has_the_configuration_of_its_layers(written, tmp_path):
     """Presets of base and arm in turn, then the settings of base, arm and part: as on the command line."""
     _, _, run, _ = plan(load_protocol(written()), tmp_path)

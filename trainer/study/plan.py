@@ -15,6 +15,7 @@ from trainer.config import TrainConfig
 from trainer.evaluation_settings import build_settings
 from trainer.parsing import as_yaml, load_config
 from trainer.same_run import check_same_run, recorded
+from trainer.schedule_file import with_points
 from trainer.study.protocol import Layer, Protocol, known_name
 
 
@@ -108,7 +109,7 @@ def configuration(protocol: Protocol, part: str, arm: str) -> TrainConfig:
     """
     layers = (protocol.base, protocol.arms[arm], Layer(settings=protocol.parts[part].settings))
     try:
-        config = layered(*layers)
+        config = with_points(layered(*layers))
         build_algorithm(config)
         build_schedule(config)
         build_settings(config.evaluation)
