@@ -14,8 +14,10 @@ from figures.audit_tables import audit_tables
 from figures.fig_audit import draw_audit
 from figures.fig_quickstart import draw_quickstart
 from figures.fig_simulation import draw_simulation
+from figures.gallery import ENTRIES, PAGE, build_all
 from figures.load import load_one_audit, load_runs
 from figures.page import load_one_page, page_markdown, page_text
+from figures.study import Data
 from figures.style import save
 from figures.tables import as_markdown, as_text, quickstart_table, under_titles
 
@@ -57,6 +59,7 @@ def with_tables(
     )
 
 
+ALL = "all"
 FIGURES = {
     "audit": with_tables("one directory of `entrocraft theory audit`", load_one_audit, draw_audit, audit_tables),
     "quickstart": with_tables(
@@ -94,14 +97,35 @@ def build(name: str, paths: Sequence[Path], output: Path) -> tuple[str, Path]:
 
 
 def figures_command(arguments: Sequence[str]) -> int:
-    """Run `entrocraft figures build NAME PATHS...`."""
+    """Run `entrocraft figures build NAME [PATHS...]`."""
+    parser = figures_parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.name in FIGURES:
+        if not chosen.paths:
+            parser.error(f"{chosen.name} is drawn of what it is given: {FIGURES[chosen.name].reads}")
+        text, picture = build(chosen.name, chosen.paths, chosen.output)
+        print(f"{text.rstrip()}\n\npicture: {picture}")
+        return 0
+    if chosen.paths:
+        parser.error(f"{chosen.name} is drawn of committed tables, or of those in --tables, and takes no paths")
+    names = [] if chosen.name == ALL else [chosen.name]
+    for written in build_all(Data(controllers=chosen.tables), chosen.output, names):
+        print("  ".join([f"{written.entry.name:22}", ", ".join(written.files) or "-", *written.notes]))
+    print(f"\npage: {chosen.output / PAGE}" if not names else f"\nfolder: {chosen.output}")
+    return 0
+
+
+def figures_parser() -> ArgumentParser:
+    """Return the parser of `entrocraft figures`."""
     parser = ArgumentParser(prog="entrocraft figures", description="Draw figures and tables from what is on disk.")
     parser.add_argument("action", choices=["build"], help="what to do")
-    parser.add_argument("name", choices=sorted(FIGURES), help="which figure")
+    parser.add_argument("name", choices=[ALL, *sorted(FIGURES), *ENTRIES], help="which figure or table")
     reads = "; ".join(f"{name}: {picture.reads}" for name, picture in FIGURES.items())
-    parser.add_argument("paths", nargs="+", type=Path, help=f"what to draw ({reads})")
-    parser.add_argument("--output", type=Path, default=Path("runs/figures"), help="where the picture and table go")
-    chosen = parser.parse_args(arguments)
-    text, picture = build(chosen.name, chosen.paths, chosen.output)
-    print(f"{text.rstrip()}\n\npicture: {picture}")
-    return 0
+    parser.add_argument("paths", nargs="*", type=Path, help=f"what to draw ({reads}; all others: nothing)")
+    parser.add_argument(
+        "--output", "--out", type=Path, default=Path("runs/figures"), help="where the pictures and tables go"
+    )
+    parser.add_argument(
+        "--tables", type=Path, default=None, help="a training study's tables, instead of the committed ones"
+    )
+    return parser

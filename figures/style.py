@@ -74,3 +74,12 @@ def save(figure: Figure, path: Path) -> None:
     named.add_text("Software", "entrocraft")
     picture = Image.open(buffer).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
     picture.save(path, format="PNG", optimize=True, pnginfo=named)
+
+
+def save_pdf(figure: Figure, path: Path) -> None:
+    """Write a figure as PDF, without dates and names: the same figure gives the same bytes.
+
+    What was laid out for an earlier file stays where it is.
+    """
+    figure.set_layout_engine("none")
+    figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})

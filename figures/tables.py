@@ -1,5 +1,6 @@
 """Tables of runs, and tables as text for the terminal and as Markdown."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -93,6 +94,28 @@ def as_markdown(table: pd.DataFrame) -> str:
     lines = ["| | " + " | ".join(table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
     return "\n".join(lines) + "\n"
+
+
+def as_latex(table: pd.DataFrame) -> str:
+    r"""Return the table as LaTeX, with the rules of booktabs.
+
+    >>> print(as_latex(pd.DataFrame({"pass@1 (%)": ["50"]}, index=["a_b"])))
+    \begin{tabular}{ll}
+    \toprule
+     & pass@1 (\%) \\
+    \midrule
+    a\_b & 50 \\
+    \bottomrule
+    \end{tabular}
+    <BLANKLINE>
+    """
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(re.sub(r"([%&_#$])", r"\\\1", cell) for cell in cells) + r" \\"
+
+    rows = [line([name, *cells]) for name, cells in zip(table.index, table.to_numpy(), strict=True)]
+    top = [rf"\begin{{tabular}}{{{'l' * (len(table.columns) + 1)}}}", r"\toprule", line(["", *table.columns])]
+    return "\n".join([*top, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def under_titles(tables: Mapping[str, pd.DataFrame], heading: str, form: Callable[[pd.DataFrame], str]) -> str:

@@ -1,0 +1,97 @@
+"""The arms of the training study: their names for readers, their families, and one look for each in every figure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from figures.style import INK, Line
+
+ORANGE, SKY, GREEN, BLUE, RED, PINK = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+DASHED: Any = (0, (5, 1.5))
+DOTTED: Any = (0, (1.5, 1))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How an arm is named and drawn.
+
+    Args:
+        text: its name for readers.
+        family: the panel of Figure 6 that it stands in.
+        line: its look.
+        paper: the row of the paper's Table 2 that it corresponds to, "" for none.
+    """
+
+    text: str
+    family: str
+    line: Line
+    paper: str = ""
+
+
+BASE = "base algorithm"
+BONUS = "entropy bonus"
+CLIPS = "clipping and covariance"
+SIGNS = "signs reweighted"
+TOKENS = "tokens reweighted"
+RELAY = "relays on the band"
+PREDICTIVE = "predictive (ours)"
+
+ARMS: dict[str, Arm] = {
+    "grpo": Arm("GRPO", BASE, Line(INK, "-", "o"), "GRPO"),
+    "bonus_0.003": Arm("bonus 0.003", BONUS, Line(SKY, DASHED, "<"), "GRPO+EntropyLoss"),
+    "bonus_0.03": Arm("bonus 0.03", BONUS, Line(ORANGE, "-", "v")),
+    "aec": Arm("AEC", BONUS, Line(GREEN, DOTTED, ">")),
+    "clip_higher": Arm("Clip-Higher", CLIPS, Line(GREEN, "-", "P"), "GRPO+Clip-Higher"),
+    "clip_cov": Arm("Clip-Cov", CLIPS, Line(SKY, DASHED, "X"), "GRPO+Clip-Cov"),
+    "kl_cov": Arm("KL-Cov", CLIPS, Line(ORANGE, DOTTED, "p")),
+    "w_reinforce": Arm("W-REINFORCE", SIGNS, Line(GREEN, "-", "d"), "W-Reinforce"),
+    "nsr": Arm("NSR", SIGNS, Line(SKY, DASHED, "h")),
+    "entropic": Arm("EntroPIC", SIGNS, Line(ORANGE, "-", "H")),
+    "entropic_paper": Arm("EntroPIC (the paper's)", SIGNS, Line(PINK, DOTTED, "8"), "EntroPIC"),
+    "repo_r": Arm("REPO-R", TOKENS, Line(GREEN, "-", "1")),
+    "flexible_id": Arm("Flexible-ID", TOKENS, Line(SKY, DASHED, "2")),
+    "flexible_od": Arm("Flexible-OD", TOKENS, Line(ORANGE, DOTTED, "3")),
+    "algorithm1": Arm("Algorithm 1", RELAY, Line(RED, "-", "s"), "GRPO+Entrocraft"),
+    "algorithm1_2_epochs": Arm("Algorithm 1, 2 epochs", RELAY, Line(RED, DASHED, "s")),
+    "algorithm1_4_epochs": Arm("Algorithm 1, 4 epochs", RELAY, Line(RED, DOTTED, "s")),
+    "released": Arm("released", RELAY, Line(PINK, "-", "D"), "GRPO+Entrocraft"),
+    "released_2_epochs": Arm("released, 2 epochs", RELAY, Line(PINK, DASHED, "D")),
+    "released_4_epochs": Arm("released, 4 epochs", RELAY, Line(PINK, DOTTED, "D")),
+    "rejection": Arm("rejection", PREDICTIVE, Line(SKY, DASHED, "^")),
+    "rejection_directional": Arm("rejection, directional", PREDICTIVE, Line(SKY, "-", "^")),
+    "soft": Arm("soft weights", PREDICTIVE, Line(GREEN, DASHED, "*")),
+    "soft_directional": Arm("soft weights, directional", PREDICTIVE, Line(GREEN, "-", "*")),
+    "soft_tokens": Arm("soft weights of tokens", PREDICTIVE, Line(ORANGE, DASHED, "*")),
+    "solved_bonus": Arm("solved bonus", PREDICTIVE, Line(BLUE, DASHED, "o")),
+    "solved_bonus_directional": Arm("solved bonus, directional", PREDICTIVE, Line(BLUE, "-", "o")),
+}
+FAMILIES = tuple(dict.fromkeys(arm.family for arm in ARMS.values()))
+# The controller that stands for all predictive ones, where a figure has room for one: the first that was run.
+LEADING = ("solved_bonus_directional", "solved_bonus", "soft_directional", "soft", "rejection_directional", "rejection")
+SCHEDULES = {"constant": (BLUE, "-", "o"), "linear": (RED, DASHED, "s"), "cosine": (GREEN, DOTTED, "^")}
+
+
+def arm_of(name: str) -> Arm:
+    """Return the arm of a name; one that is not listed is called by its name, with a look made of it.
+
+    >>> arm_of("grpo").text, arm_of("my_own").text
+    ('GRPO', 'my own')
+    """
+    if name in ARMS:
+        return ARMS[name]
+    colors = (ORANGE, SKY, GREEN, BLUE, RED, PINK)
+    place = sum(map(ord, name))
+    return Arm(name.replace("_", " "), "others", Line(colors[place % 6], (DASHED, DOTTED)[place % 2], "x"))
+
+
+def leading(present: set[str]) -> str | None:
+    """Return the predictive arm that stands for all, of those present; None where there is none.
+
+    >>> leading({"grpo", "soft", "rejection"})
+    'soft'
+    """
+    return next((name for name in LEADING if name in present), None)
+
+
+def in_order(present: set[str]) -> list[str]:
+    """Return arms in the order of `ARMS`, those that it does not list last."""
+    return [*(name for name in ARMS if name in present), *sorted(present - set(ARMS))]

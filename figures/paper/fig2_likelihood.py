@@ -1,0 +1,153 @@
+"""Figure 2: the condition of Theorem 2 with the released and a correct baseline; positives against negatives."""
+
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from figures.arms import arm_of
+from figures.curves import PERCENT, SMOOTHING
+from figures.entry import Built, Entry, main_of
+from figures.estimates import over_seeds, smoothed
+from figures.load import released_fig2a
+from figures.parts import absent, ordered
+from figures.study import Data
+from figures.style import INK, SETTINGS, WIDTH, Line, label
+
+SHOWN = ("grpo", "nsr", "algorithm1")
+CONDITION = ("step", "log_likelihood", "baseline", "share_holding")
+RIGHT, WRONG = "#0072B2", "#D55E00"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the figure shows.
+
+    Args:
+        released: the numbers of the paper's Fig. 2a.
+        condition: the same on real tokens with a measured baseline; may be empty.
+        likelihoods: log-likelihoods of right and wrong rollouts over training.
+        above: by arm, the share of steps at which right rollouts are likelier.
+        notes: what is missing.
+    """
+
+    released: pd.DataFrame
+    condition: pd.DataFrame
+    likelihoods: pd.DataFrame
+    above: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def summarise(curves: pd.DataFrame, condition: pd.DataFrame) -> Summary:
+    """Return what the figure shows."""
+    rows = curves[(curves.part == "constant") & curves.arm.isin(SHOWN)]
+    rows = rows.dropna(subset=["log_likelihood_positive", "log_likelihood_negative"])
+    likelier = rows.log_likelihood_positive > rows.log_likelihood_negative
+    above = {name: float(likelier[rows.arm == name].mean()) for name in ordered(rows)}
+    notes = absent(SHOWN, set(rows.arm))
+    if condition.empty:
+        notes.append("Not there: the condition with a measured baseline (condition.csv); a shows the released numbers.")
+    return Summary(released_fig2a(), condition, rows, above, tuple(notes))
+
+
+def draw(summary: Summary) -> Figure:
+    """Return the figure."""
+    arms = ordered(summary.likelihoods)
+    with plt.rc_context(SETTINGS):
+        columns = 2 + max(1, len(arms)) + (0 if summary.condition.empty else 1)
+        rows = 2 if columns > 3 else 1
+        figure, grid = plt.subplots(rows, -(-columns // rows), figsize=(WIDTH, 3.6 * rows), layout="constrained")
+        axes = list(grid.flat)
+        draw_released(axes[0], summary.released)
+        draw_placeholder(axes[1], summary.released)
+        place = 2
+        if not summary.condition.empty:
+            draw_condition(axes[2], summary.condition)
+            place = 3
+        for name in arms:
+            draw_likelihoods(axes[place], summary, name)
+            place += 1
+        for unused in axes[place:]:
+            unused.set_axis_off()
+    return figure
+
+
+def draw_released(axes: Axes, released: pd.DataFrame) -> None:
+    """Draw the log-likelihoods of the released numbers, at a scale on which they can be seen."""
+    for place, (name, rows) in enumerate(released.groupby("method", sort=False)):
+        line = (Line(INK, "-", "o"), Line(WRONG, "--", "s"), Line(RIGHT, ":", "^"))[place]
+        axes.plot(rows.step, rows.log_likelihood_per_token, color=line.color, ls=line.dash, label=str(name))
+    axes.axhline(0, color=INK, lw=0.8)
+    axes.legend(loc="lower right", ncols=3, columnspacing=1, handlelength=1.5)
+    low = float(released.log_likelihood_per_token.min())
+    axes.set_ylim(1.3 * low, -0.02 * low)
+    label(axes, "a  Released: log-likelihood", "step", "nats/token")
+
+
+def draw_placeholder(axes: Axes, released: pd.DataFrame) -> None:
+    """Draw the released baseline, whose weights sum to 15.2, and what it would be with weights that sum to 1."""
+    for place, (_, rows) in enumerate(released.groupby("method", sort=False)):
+        color = (INK, WRONG, RIGHT)[place]
+        axes.plot(rows.step, rows.placeholder_baseline_per_token, color=color, lw=1.4)
+        axes.plot(rows.step, rows.placeholder_baseline_per_token / 15.2, color=color, ls="--", lw=1.2)
+        axes.plot(rows.step, rows.log_likelihood_per_token, color=color, ls=":", lw=1.2)
+    axes.set_yscale("symlog", linthresh=1e-3)
+    axes.set_ylim(-1e6, -2e-3)
+    axes.set_yticks([-(10.0**p) for p in range(-2, 4)], [f"$-10^{{{p}}}$" for p in range(-2, 4)])
+    axes.yaxis.set_minor_locator(NullLocator())
+    texts = ("its log-likelihood", "baseline / 15.2", "baseline as released")
+    handles = [Line2D([], [], color=INK, ls=dash, lw=1.4) for dash in (":", "--", "-")]
+    axes.legend(handles, texts, loc="lower left")
+    label(axes, "a  Released: baseline, weights sum to 15.2", "step", "nats/token")
+
+
+def draw_condition(axes: Axes, condition: pd.DataFrame) -> None:
+    """Draw the condition measured on real tokens: log-likelihood, baseline, and the share for which it holds."""
+    axes.plot(condition.step, condition.log_likelihood, color=INK, label="log-likelihood")
+    axes.plot(condition.step, condition.baseline, color=RIGHT, ls="--", label="measured baseline")
+    axes.legend(loc="upper left")
+    axes.set_ylim(top=axes.get_ylim()[1] + 0.35 * (axes.get_ylim()[1] - axes.get_ylim()[0]))
+    share = PERCENT * condition.share_holding.mean()
+    label(axes, f"a  Measured: holds for {share:.0f} % of tokens", "step", "nats/token")
+
+
+def draw_likelihoods(axes: Axes, summary: Summary, name: str) -> None:
+    """Draw the log-likelihoods of right and of wrong rollouts of an arm."""
+    rows = summary.likelihoods[summary.likelihoods.arm == name]
+    for column, color, dash, text in (
+        ("log_likelihood_positive", RIGHT, "-", "right"),
+        ("log_likelihood_negative", WRONG, "--", "wrong"),
+    ):
+        table = smoothed(over_seeds(rows, column), SMOOTHING)
+        axes.plot(table.step, table["mean"], color=color, ls=dash, label=text)
+        axes.fill_between(table.step, table.low, table.high, color=color, alpha=0.15, lw=0)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.25 * (high - low))
+    axes.legend(loc="upper left", ncols=2)
+    share = PERCENT * summary.above[name]
+    label(axes, f"b  {arm_of(name).text}: right likelier at {share:.0f} %", "step", "log-likelihood (nats/token)")
+
+
+def build(data: Data) -> Built:
+    """Load, summarise and draw."""
+    summary = summarise(data.study.curves, data.table("condition", CONDITION))
+    return Built(draw(summary), notes=summary.notes)
+
+
+ENTRY = Entry(
+    "fig2_likelihood",
+    "Figure 2: log-likelihood, baseline, positives and negatives",
+    "a: the paper's Fig. 2a from its released numbers. Its baseline gives each of some 152 thousand other tokens the "
+    "weight 1e-4, 15.2 in all, where the theorem's weights sum to 1: whatever the policy does, log-likelihood lies "
+    "above it, so it is no evidence for the condition. b: log-likelihood of right and of wrong rollouts in our runs, "
+    "and the share of steps at which right ones are the likelier (the paper's Fig. 2b has them likelier throughout).",
+    ("released_fig2a.csv", "condition.csv", "controllers"),
+    build,
+)
+
+if __name__ == "__main__":
+    main_of(ENTRY)

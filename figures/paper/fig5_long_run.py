@@ -1,0 +1,115 @@
+"""Figure 5: a long run of GRPO, Clip-Higher, Clip-Cov and control: entropy and held-out results, beside the paper's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.arms import LEADING, in_order, leading
+from figures.curves import draw_arms, draw_held_out, legend_below
+from figures.entry import Built, Entry, main_of
+from figures.estimates import held_out
+from figures.paper.published import line_of_method, methods, pick
+from figures.parts import absent, is_too_high, schedule_of
+from figures.study import Data, NothingToDrawError, Study
+from figures.style import SETTINGS, WIDTH, label
+
+BASELINES = ("grpo", "clip_higher", "clip_cov", "algorithm1")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the figure shows.
+
+    Args:
+        steps: of the longest run.
+        curves: rows of the arms shown.
+        pass_at: held-out pass@k over training, by k and arm.
+        published: rows of the paper's Table 3.
+        notes: what is missing or stands in.
+    """
+
+    steps: int
+    curves: pd.DataFrame
+    pass_at: Mapping[int, Mapping[str, pd.DataFrame]]
+    published: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def controlled(arms: set[str]) -> str | None:
+    """Return the controlled arm to show: one on a linear schedule first, as the paper's."""
+    possible = [name for name in sorted(arms) if not is_too_high(name)]
+    linear = [name for name in possible if schedule_of(name) == "linear"]
+    scheduled = [name for name in possible if schedule_of(name) and name.startswith(LEADING)]
+    return next(iter([*linear, *scheduled]), leading(arms))
+
+
+def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
+    """Return what the figure shows: the long runs, or those of the constant part where there are none."""
+    part = "long" if "grpo" in study.arms("long") else "constant"
+    ours = controlled(study.arms(part))
+    wanted = [name for name in (*BASELINES, ours) if name]
+    shown = [name for name in wanted if name in study.arms(part)]
+    if not shown:
+        raise NothingToDrawError("the training study (controllers/runs.csv)")
+    notes = [] if part == "long" else ["Not there: the long runs; shown are those of the constant part."]
+    expected = [name for name in wanted if part == "constant" or name != "algorithm1"]
+    notes += absent([*expected, *([] if ours else ["predictive control"])], set(shown))
+    curves = study.curves[(study.curves.part == part) & study.curves.arm.isin(shown)]
+    every = study.evaluations[study.evaluations.part == part]
+    rows = {name: same for name in shown if len(same := every[every.arm == name])}
+    pass_at = {k: {name: held_out(same, k) for name, same in rows.items()} for k in (1, 32)}
+    steps = int(study.runs[study.runs.part == part].steps.max())
+    return Summary(steps, curves, pass_at, pick(numbers, table=3), tuple(notes))
+
+
+def draw(summary: Summary) -> Figure:
+    """Return the figure."""
+    arms = in_order(set(summary.curves.arm))
+    with plt.rc_context(SETTINGS):
+        figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 6.8), layout="constrained")
+        draw_arms(axes[0, 0], summary.curves, arms, "entropy")
+        label(axes[0, 0], f"a  Entropy, {summary.steps} steps", "step", "entropy (nats/token)")
+        for letter, place, (k, curves) in zip("bc", (1, 2), summary.pass_at.items(), strict=True):
+            draw_held_out(axes[0, place], curves)
+            label(axes[0, place], f"{letter}  Held out, temperature 1", "step", f"pass@{k} (%)")
+        draw_published(axes[1, 0], pick(summary.published, benchmark="MATH-500"))
+        label(axes[1, 0], "d  The paper: MATH-500", "samples (thousands)", "mean@32 (%)")
+        draw_published(axes[1, 1], pick(summary.published, benchmark="AIME-25"))
+        label(axes[1, 1], "e  The paper: AIME-25", "samples (thousands)", "mean@32 (%)")
+        axes[1, 2].set_axis_off()
+        handles, names = axes[1, 0].get_legend_handles_labels()
+        axes[1, 2].legend(handles, names, loc="center left", title="the paper's methods")
+        legend_below(figure, arms, 6, band=False)
+    return figure
+
+
+def draw_published(axes: Axes, rows: pd.DataFrame) -> None:
+    """Draw a benchmark of the paper's Table 3."""
+    for method in methods(rows):
+        same, line = pick(rows, method=method), line_of_method(method)
+        samples = same.samples.str.removesuffix("K").astype(int)
+        axes.plot(samples, same.value, color=line.color, ls=line.dash, marker=line.marker, ms=5, label=method)
+    axes.set_xticks([100, 200, 300, 400])
+
+
+def build(data: Data) -> Built:
+    """Load, summarise and draw."""
+    summary = summarise(data.study, data.paper())
+    return Built(draw(summary), notes=summary.notes)
+
+
+ENTRY = Entry(
+    "fig5_long_run",
+    "Figure 5: long runs",
+    "Whether control keeps a long run improving. a to c: our runs; error bars are 95 % intervals over prompts. d, e: "
+    "the paper's Table 3, its own long run at 100 to 400 thousand samples.",
+    ("controllers", "paper_tables.csv"),
+    build,
+)
+
+if __name__ == "__main__":
+    main_of(ENTRY)

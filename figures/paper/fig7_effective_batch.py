@@ -1,0 +1,98 @@
+"""Figure 7: how many rollouts of a group are used on steps that a filter acts on."""
+
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.arms import PREDICTIVE, arm_of, in_order
+from figures.curves import handle
+from figures.entry import Built, Entry, main_of
+from figures.parts import absent
+from figures.study import Data, NothingToDrawError
+from figures.style import SETTINGS, WIDTH, label
+
+WINDOW = 25  # steps averaged
+WANTED = ("algorithm1", "released", "rejection", "soft")
+SIDES = {1: "above the band", -1: "below the band"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the figure shows.
+
+    Args:
+        sizes: columns arm, side (1 above the band, -1 below), step (of the window's middle), size, share (of the
+            window's steps that lie on that side).
+        group_size: rollouts of a prompt.
+        notes: what is missing.
+    """
+
+    sizes: pd.DataFrame
+    group_size: float
+    notes: tuple[str, ...]
+
+
+def summarise(steps: pd.DataFrame) -> Summary:
+    """Return the mean effective group size over filtered steps, in windows of 25 steps, over seeds and parts."""
+    arms = [name for name in in_order(set(steps.arm)) if name in WANTED or arm_of(name).family == PREDICTIVE]
+    rows = steps[steps.arm.isin(arms) & steps.part.isin(["constant", "linear"])].dropna(subset=["band_indicator"])
+    if rows.empty:
+        raise NothingToDrawError("steps of the training study's filters (controllers/steps.csv)")
+    rows = rows.assign(step=WINDOW * (rows.step // WINDOW + 0.5), side=rows.band_indicator.astype(int))
+    every = rows.groupby(["arm", "step"]).size().rename("every").reset_index()
+    filtered = rows[rows.side != 0].groupby(["arm", "side", "step"]).effective_group_size
+    sizes = filtered.agg(size="mean", count="size").reset_index().merge(every, on=["arm", "step"])
+    sizes = sizes.assign(share=sizes["count"] / sizes.every)[["arm", "side", "step", "size", "share"]]
+    parts = ", ".join(sorted(set(rows.part)))
+    notes = [f"From every step of one seed of each arm; parts: {parts}.", *absent(WANTED, set(arms))]
+    return Summary(sizes, float(steps.effective_group_size.max()), tuple(notes))
+
+
+def draw(summary: Summary) -> Figure:
+    """Return the figure."""
+    arms = in_order(set(summary.sizes.arm))
+    with plt.rc_context(SETTINGS):
+        figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.4), layout="constrained", sharey=True)
+        for panel, letter, (side, where) in zip(axes, "ab", SIDES.items(), strict=True):
+            draw_side(panel, summary.sizes[summary.sizes.side == side], arms)
+            panel.axhline(summary.group_size, color="#777777", lw=1, ls=":")
+            panel.set_ylim(0, summary.group_size * 1.06)
+            label(panel, f"{letter}  Steps with entropy {where}", "step", "rollouts used of a group")
+            panel.tick_params(labelleft=True)
+        names = [arm_of(name).text for name in arms]
+        figure.legend([handle(name) for name in arms], names, loc="outside lower center", ncols=5, handlelength=2.6)
+    return figure
+
+
+def draw_side(axes: Axes, sizes: pd.DataFrame, arms: list[str]) -> None:
+    """Draw the sizes of a side; the larger a marker, the more of the window's steps it stands for."""
+    for name in arms:
+        rows, line = sizes[sizes.arm == name], arm_of(name).line
+        axes.plot(rows.step, rows["size"], color=line.color, ls=line.dash, lw=1.2)
+        axes.scatter(rows.step, rows["size"], 4 + 45 * np.array(rows.share), color=line.color, marker=line.marker)
+    if sizes.empty:
+        axes.text(0.5, 0.5, "no such steps", transform=axes.transAxes, ha="center", color="#777777")
+
+
+def build(data: Data) -> Built:
+    """Load, summarise and draw."""
+    summary = summarise(data.study.steps)
+    return Built(draw(summary), notes=summary.notes)
+
+
+ENTRY = Entry(
+    "fig7_effective_batch",
+    "Figure 7: effective group size on filtered steps",
+    "Rollouts with a weight on the steps at which entropy lay outside the band, in windows of 25 steps; the larger a "
+    "marker, the more of the window's steps it stands for. Dotted: all rollouts of a group. Above the band Algorithm 1 "
+    "keeps advantages of at least 0, below it those of at most 0. Of soft weights it is the effective sample size.",
+    ("controllers",),
+    build,
+)
+
+if __name__ == "__main__":
+    main_of(ENTRY)

@@ -1,0 +1,79 @@
+"""Figure 8: what becomes of a run whose entropy target is too high."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from figures.arms import in_order
+from figures.curves import PERCENT, draw_arms, draw_band, draw_held_out, legend_below
+from figures.entry import Built, Entry, main_of
+from figures.estimates import held_out
+from figures.parts import is_too_high
+from figures.study import Data, NothingToDrawError, Study
+from figures.style import SETTINGS, WIDTH, label
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the figure shows.
+
+    Args:
+        curves: rows of the arms with too high a target, and of GRPO.
+        held_out: pass@1 over training by arm.
+    """
+
+    curves: pd.DataFrame
+    held_out: Mapping[str, pd.DataFrame]
+
+
+def chosen(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a part or of arms with too high a target, with GRPO's of the same part."""
+    high = table[table.part.map(is_too_high) | table.arm.map(is_too_high)]
+    return pd.concat([table[table.part.isin(set(high.part)) & (table.arm == "grpo")], high]).drop_duplicates()
+
+
+def summarise(study: Study) -> Summary:
+    """Return what the figure shows."""
+    curves, evaluations = chosen(study.curves), chosen(study.evaluations)
+    if curves.empty:
+        raise NothingToDrawError("runs with too high a target (controllers/runs.csv)")
+    arms = in_order(set(evaluations.arm))
+    return Summary(curves, {name: held_out(evaluations[evaluations.arm == name], 1) for name in arms})
+
+
+def draw(summary: Summary) -> Figure:
+    """Return the figure."""
+    arms = in_order(set(summary.curves.arm))
+    with plt.rc_context(SETTINGS):
+        figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.2), layout="constrained")
+        for name in arms:
+            if is_too_high(name):
+                draw_band(axes[0], summary.curves[summary.curves.arm == name])
+        draw_arms(axes[0], summary.curves, arms, "entropy")
+        label(axes[0], "a  Entropy on its band", "step", "entropy (nats/token)")
+        draw_arms(axes[1], summary.curves, arms, "reward_mean", PERCENT)
+        label(axes[1], "b  Training reward", "step", "right (% of rollouts)")
+        draw_held_out(axes[2], summary.held_out)
+        label(axes[2], "c  Held out, temperature 1", "step", "pass@1 (%)")
+        legend_below(figure, arms, 5)
+    return figure
+
+
+def build(data: Data) -> Built:
+    """Load, summarise and draw."""
+    return Built(draw(summarise(data.study)))
+
+
+ENTRY = Entry(
+    "fig8_too_high",
+    "Figure 8: too high a target",
+    "The paper's failure case: long runs that are asked for more entropy than the task leaves room for.",
+    ("controllers",),
+    build,
+)
+
+if __name__ == "__main__":
+    main_of(ENTRY)

@@ -1,0 +1,121 @@
+"""The small tables that figures are drawn from: those of the training study, of the audit and of the simulations."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from figures.load import LoadedAudit, load_audit
+from figures.page import Page, load_page
+
+DATA = Path(__file__).parent / "data"
+CURVES = (
+    *("part", "arm", "seed", "step", "entropy", "entropy_standard_error", "entropy_low", "entropy_high"),
+    *("reward_mean", "accepted_fraction", "effective_group_size", "band_indicator", "log_likelihood_positive"),
+    *("log_likelihood_negative", "kl", "dH_measured", "dH_first_order", "dH_tabular"),
+)
+EVALUATIONS = ("part", "arm", "seed", "step", "setting", "samples", "entropy", "distinct", "counts")
+# What is read of each table of a study; `entrocraft study tables` writes them.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "runs": (
+        *("part", "arm", "seed", "steps", "entropy_mean", "rmse", "noise", "rmse_over_noise", "in_band"),
+        *("in_band_possible", "in_band_smooth", "entropy_end", "accepted_fraction", "effective_sample_size"),
+        *("reward_end", "time_total_s", "r2_first_order", "r2_tabular", "reaction_up", "reaction_down"),
+        "reaction_available",
+    ),
+    "curves": CURVES,
+    "steps": CURVES,
+    "evaluations": EVALUATIONS,
+    "final": EVALUATIONS,
+    "comparison": ("part", "arm", "seeds", "metric", "value", "low", "high"),
+}
+
+
+class NothingToDrawError(LookupError):
+    """A figure's tables are not there, or hold nothing of what it draws; the message names what is missing."""
+
+
+def read(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table with at least these columns: what is not there is missing, row or column, never made up.
+
+    Raises:
+        ValueError: a file that is not CSV.
+    """
+    if not file.is_file():
+        return pd.DataFrame(columns=list(columns))
+    try:
+        table = pd.read_csv(file, dtype={"arm": str, "part": str, "counts": str})
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"figures must read CSV; got {file}: {error}. Write the table again.") from error
+    return table.assign(**{name: float("nan") for name in columns if name not in table})
+
+
+@dataclass(frozen=True)
+class Study:
+    """A training study's tables; a table that is not there is empty."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    steps: pd.DataFrame
+    evaluations: pd.DataFrame
+    final: pd.DataFrame
+    comparison: pd.DataFrame
+
+    def arms(self, part: str) -> set[str]:
+        """Return the arms that were run in a part."""
+        return set(self.runs[self.runs.part == part].arm)
+
+
+def load_study(folder: Path) -> Study:
+    """Return a study's tables; raises as `read` does."""
+    return Study(**{name: read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items()})
+
+
+@dataclass(frozen=True)
+class Data:
+    """All that the figures of the gallery are drawn from.
+
+    Args:
+        folder: of the tables, with a folder each for the audit and the simulations.
+        controllers: of the training study's tables; those in `folder` by default.
+    """
+
+    folder: Path = DATA
+    controllers: Path | None = None
+
+    @cached_property
+    def study(self) -> Study:
+        """The training study."""
+        return load_study(self.controllers or self.folder / "controllers")
+
+    @cached_property
+    def audit(self) -> LoadedAudit:
+        """The audit's tables."""
+        if not (self.folder / "audit").is_dir():
+            raise NothingToDrawError("the tables of `entrocraft theory audit`")
+        return load_audit(self.folder / "audit")
+
+    def simulation(self, name: str) -> Page:
+        """Return the page of a simulation."""
+        folder = self.folder / "simulations" / name
+        if not folder.is_dir():
+            raise NothingToDrawError(f"the tables of `entrocraft simulate {name}`")
+        return load_page(folder)
+
+    def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Return a table of its own, empty where it is not there."""
+        return read(self.folder / f"{name}.csv", columns)
+
+    def paper(self) -> pd.DataFrame:
+        """Return the numbers of the paper's tables."""
+        return self.table("paper_tables", ("table", "model", "method", "benchmark", "metric", "samples", "value"))
+
+    def provenance(self, source: str) -> Mapping[str, Any]:
+        """Return what is known of how a folder of tables was made; empty where nothing is."""
+        own = self.controllers if source == "controllers" and self.controllers else self.folder / source
+        file = own / "provenance.json"
+        return json.loads(file.read_text()) if file.is_file() else {}

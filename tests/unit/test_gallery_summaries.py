@@ -1,0 +1,190 @@
+"""What the gallery's figures say, on tables small enough to check by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from figures.arms import ARMS, arm_of
+from figures.estimates import estimate, held_out, over_seeds, pass_at_k, smoothed
+from figures.own import controllers, prediction, sign_rule_map, square_wave
+from figures.paper import fig2_likelihood, fig4_schedules, fig5_long_run, fig6_baselines, fig7_effective_batch
+from figures.parts import is_too_high, rows_of, schedule_of
+from figures.study import COLUMNS, NothingToDrawError, Study
+
+
+def study(**tables):
+    """A study whose tables hold what is given; columns that are not given are missing."""
+    return Study(
+        **{name: pd.DataFrame(tables.get(name, []), columns=list(columns)) for name, columns in COLUMNS.items()}
+    )
+
+
+def runs(*rows):
+    return pd.DataFrame(rows).reindex(columns=COLUMNS["runs"])
+
+
+def curve(arm, *values, part="constant", seed=0, **columns):
+    rows = {"part": part, "arm": arm, "seed": seed, "step": range(0, 5 * len(values), 5), "entropy": values}
+    return pd.DataFrame({**rows, **columns}).reindex(columns=COLUMNS["curves"])
+
+
+def evaluation(counts, step=50, part="constant", arm="grpo", seed=0, setting="t1", samples=4):
+    return (part, arm, seed, step, setting, samples, 0.5, 1.0, counts)
+
+
+def evaluations(*rows):
+    return pd.DataFrame(rows, columns=COLUMNS["evaluations"])
+
+
+def test_pass_at_k_counts_subsets():
+    """Of 4 samples with 1 right, 3 of the 6 pairs hold it; with 2 right, 5 of 6."""
+    assert pass_at_k(np.array([0, 1, 2, 4]), 4, 2) == pytest.approx([0, 1 / 2, 5 / 6, 1])
+    assert pass_at_k(np.array([0, 1, 2, 4]), 4, 1) == pytest.approx([0, 1 / 4, 1 / 2, 1])
+
+
+def test_an_estimate_is_over_prompts_and_seeds():
+    found = estimate(evaluations(evaluation("0 1 2 4"), evaluation("0 1 2 1", seed=1)), 1)
+    assert found.seeds == pytest.approx((7 / 16, 4 / 16))
+    assert found.value == pytest.approx(11 / 32)
+    assert found.low <= found.value <= found.high
+    assert 0 <= found.low < 0.2
+    assert np.isnan(estimate(evaluations(evaluation("0 1")), 8).value)
+
+
+def test_held_out_has_a_row_an_evaluation():
+    table = held_out(
+        evaluations(evaluation("4 4"), evaluation("0 2", step=100), evaluation("2 2", step=100, seed=1)), 1
+    )
+    assert table[["step", "mean", "seeds"]].to_numpy().tolist() == [[50, 1, 1], [100, 3 / 8, 2]]
+
+
+def test_curves_are_over_the_seeds_that_have_a_value():
+    rows = pd.concat([curve("grpo", 0.6, 0.4, np.nan), curve("grpo", 0.8, 0.5, np.nan, seed=1)])
+    table = over_seeds(rows, "entropy")
+    assert table.step.tolist() == [0, 5]
+    assert table["mean"].tolist() == pytest.approx([0.7, 0.45])
+    assert table.low.tolist() == [0.6, 0.4]
+    assert table.high.tolist() == [0.8, 0.5]
+    assert smoothed(table, 3)["mean"].tolist() == pytest.approx([0.575, 0.575])
+
+
+def test_no_two_arms_look_the_same():
+    looks = [(arm.line.color, str(arm.line.dash), arm.line.marker) for arm in ARMS.values()]
+    assert len(set(looks)) == len(looks)
+    assert arm_of("mine_too").text == "mine too"
+
+
+def test_grpo_of_the_constant_part_stands_in_for_that_of_other_parts():
+    table = pd.concat([curve("grpo", 0.5), curve("soft", 0.4), curve("soft", 0.3, part="linear")])
+    assert rows_of(table, "linear", ["grpo", "soft"]).entropy.tolist() == [0.3, 0.5]
+    assert rows_of(table, "linear", ["soft"]).entropy.tolist() == [0.3]
+
+
+def test_names_say_schedules_and_targets_that_are_too_high():
+    assert [schedule_of(name) for name in ("soft_linear", "linear", "grpo")] == ["linear", "linear", None]
+    assert is_too_high("soft_too_high")
+    assert not is_too_high("clip_higher")
+
+
+def test_right_rollouts_are_likelier_at_a_share_of_the_steps():
+    right = {"log_likelihood_positive": [-1.0, -2.0, np.nan], "log_likelihood_negative": [-2.0, -1.0, -1.0]}
+    found = fig2_likelihood.summarise(curve("grpo", 1.0, 1.0, 1.0, **right), pd.DataFrame())
+    assert found.above == {"grpo": 0.5}
+    assert any("condition.csv" in note for note in found.notes)
+
+
+def test_schedules_fall_back_on_short_runs_and_say_so():
+    table = runs(
+        {"part": "constant", "arm": "grpo"}, {"part": "constant", "arm": "soft"}, {"part": "linear", "arm": "soft"}
+    )
+    chosen, notes = fig4_schedules.chosen(study(runs=table))
+    assert chosen == {"constant": ("constant", "soft"), "linear": ("linear", "soft")}
+    assert "long runs" in notes[0]
+    table = pd.concat([table, runs({"part": "long", "arm": "soft_cosine"})])
+    chosen, notes = fig4_schedules.chosen(study(runs=table))
+    assert chosen == {"cosine": ("long", "soft_cosine")}
+    assert notes == ["Not there: constant, linear."]
+
+
+def test_the_long_run_shows_the_linear_schedule_first():
+    assert fig5_long_run.controlled({"grpo", "soft_constant", "soft_linear", "soft_too_high"}) == "soft_linear"
+    assert fig5_long_run.controlled({"grpo", "soft_too_high"}) is None
+    assert fig5_long_run.controlled({"grpo", "soft", "solved_bonus"}) == "solved_bonus"
+
+
+def test_baselines_stand_in_their_families_with_their_ends():
+    found = fig6_baselines.summarise(
+        pd.concat(
+            [curve("nsr", 0.7, 0.9), curve("nsr", 0.7, 1.1, seed=1), curve("grpo", 0.7, 0.4), curve("own", 0.7, 0.2)]
+        )
+    )
+    assert found.families == {"signs reweighted": ["nsr"], "others": ["own"]}
+    assert found.ends == pytest.approx({"grpo": 0.4, "nsr": 1.0, "own": 0.2})
+    assert "GRPO" not in found.notes[0]
+    with pytest.raises(NothingToDrawError, match="constant part"):
+        fig6_baselines.summarise(curve("grpo", 0.5, part="linear"))
+
+
+def test_group_sizes_are_of_filtered_steps_alone():
+    steps = curve("algorithm1", 0.7, 0.6, 0.5, band_indicator=[1, 1, 0], effective_group_size=[3.0, 5.0, 8.0])
+    steps = pd.concat([steps, curve("grpo", 0.7, band_indicator=[1], effective_group_size=[8.0])])
+    found = fig7_effective_batch.summarise(steps)
+    assert found.sizes.to_dict("records") == [
+        {"arm": "algorithm1", "side": 1, "step": 12.5, "size": 4.0, "share": pytest.approx(2 / 3)}
+    ]
+    assert found.group_size == 8
+
+
+def test_reactions_are_over_the_seeds_that_arrived():
+    rows = runs(
+        {"part": "square", "arm": "soft", "reaction_up": 6, "reaction_down": 3, "rmse": 0.02},
+        {"part": "square", "arm": "soft", "reaction_up": None, "reaction_down": 5, "rmse": 0.04},
+    )
+    found = square_wave.summarise(study(runs=rows, curves=curve("soft", 0.5, part="square")))
+    assert found.up["soft"] == square_wave.Reaction(6, 1, 2)
+    assert found.down["soft"] == square_wave.Reaction(4, 2, 2)
+    assert found.rmse["soft"] == pytest.approx(0.03)
+
+
+def test_predictions_are_judged_against_the_identity():
+    changes = {"dH_measured": [1.0, 2.0, 3.0], "dH_first_order": [1.0, 2.0, 3.0], "dH_tabular": [2.0, 2.0, 2.0]}
+    found = prediction.summarise(
+        study(
+            steps=curve("grpo", 0.5, 0.5, 0.5, **changes),
+            runs=runs({"part": "constant", "arm": "grpo", "r2_first_order": 0.9, "r2_tabular": 0.1}),
+        )
+    )
+    assert found.fits == pytest.approx({"dH_first_order": 1, "dH_tabular": 0})
+    assert found.r2.loc["grpo"].tolist() == [0.9, 0.1]
+
+
+def test_controllers_are_means_over_seeds():
+    rows = runs(
+        {"part": "constant", "arm": "soft", "rmse_over_noise": 1.0, "reward_end": 0.3},
+        {"part": "constant", "arm": "soft", "rmse_over_noise": 2.0, "reward_end": 0.5},
+        {"part": "linear", "arm": "soft", "rmse_over_noise": 9.0, "reward_end": 0.9},
+    )
+    found = controllers.summarise(study(runs=rows))
+    assert found.means.loc["soft", ["rmse_over_noise", "reward_end"]].tolist() == pytest.approx([1.5, 0.4])
+
+
+def test_the_map_averages_tokens_by_their_mass():
+    class Audit:
+        sign_rule = pd.DataFrame(
+            {"family": "zipf", "vocabulary": [4, 4, 20], "entropy": [0.05, 0.06, 0.5], "holds": [0.8, 1, 0.4]}
+        )
+        confidence = pd.DataFrame(
+            {
+                "family": "zipf",
+                "vocabulary": 20,
+                "entropy": [0.5, 0.6],
+                "to": 1.0,
+                "mass": [0.3, 0.1],
+                "holds": [1.0, 0.0],
+            }
+        )
+
+    found = sign_rule_map.summarise(Audit)
+    assert found.vocabulary["zipf"].loc[0, 4] == pytest.approx(0.9)
+    assert found.vocabulary["zipf"].loc[3, 20] == pytest.approx(0.4)
+    assert found.confidence["zipf"].loc[3, 1.0] == pytest.approx(0.75)
