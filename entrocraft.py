@@ -127,6 +127,15 @@ def quickstart(arguments: Sequence[str]) -> int:
     return load("figures.cli").figures_command(["build", "quickstart", *figures, f"--output={chosen.output}"])
 
 
+def figures(arguments: Sequence[str]) -> int:
+    """Run `entrocraft figures`: they draw tables, and what makes tables of runs is handed to them from here."""
+
+    def tabulate(study: str, runs: Path, output: Path) -> None:
+        load("trainer.study.cli").study_command(["tables", study, f"--runs={runs}", f"--output={output}"])
+
+    return load("figures.cli").figures_command(arguments, tabulate)
+
+
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "quickstart": ("three runs, a table and a picture in minutes", quickstart),
     "train": (
@@ -171,7 +180,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     ),
     "figures": (
         "draw figures and tables from run directories",
-        lambda arguments: load("figures.cli").figures_command(arguments),
+        figures,
     ),
 }
 

@@ -1,6 +1,6 @@
 """The arms of the training study: their names for readers, their families, and one look for each in every figure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from figures.style import INK, Line
@@ -51,11 +51,11 @@ ARMS: dict[str, Arm] = {
     "flexible_id": Arm("Flexible-ID", TOKENS, Line(SKY, DASHED, "2")),
     "flexible_od": Arm("Flexible-OD", TOKENS, Line(ORANGE, DOTTED, "3")),
     "algorithm1": Arm("Algorithm 1", RELAY, Line(RED, "-", "s"), "GRPO+Entrocraft"),
-    "algorithm1_2_epochs": Arm("Algorithm 1, 2 epochs", RELAY, Line(RED, DASHED, "s")),
-    "algorithm1_4_epochs": Arm("Algorithm 1, 4 epochs", RELAY, Line(RED, DOTTED, "s")),
+    "algorithm1_2_epochs": Arm("Algorithm 1, 2 epochs", RELAY, Line(RED, DASHED, "$2$")),
+    "algorithm1_4_epochs": Arm("Algorithm 1, 4 epochs", RELAY, Line(RED, DOTTED, "$4$")),
     "released": Arm("released", RELAY, Line(PINK, "-", "D"), "GRPO+Entrocraft"),
-    "released_2_epochs": Arm("released, 2 epochs", RELAY, Line(PINK, DASHED, "D")),
-    "released_4_epochs": Arm("released, 4 epochs", RELAY, Line(PINK, DOTTED, "D")),
+    "released_2_epochs": Arm("released, 2 epochs", RELAY, Line(PINK, DASHED, "$2$")),
+    "released_4_epochs": Arm("released, 4 epochs", RELAY, Line(PINK, DOTTED, "$4$")),
     "rejection": Arm("rejection", PREDICTIVE, Line(SKY, DASHED, "^")),
     "rejection_directional": Arm("rejection, directional", PREDICTIVE, Line(SKY, "-", "^")),
     "soft": Arm("soft weights", PREDICTIVE, Line(GREEN, DASHED, "*")),
@@ -71,13 +71,17 @@ SCHEDULES = {"constant": (BLUE, "-", "o"), "linear": (RED, DASHED, "s"), "cosine
 
 
 def arm_of(name: str) -> Arm:
-    """Return the arm of a name; one that is not listed is called by its name, with a look made of it.
+    """Return the arm of a name; an arm with something added looks as the arm does; others have a look of their name.
 
-    >>> arm_of("grpo").text, arm_of("my_own").text
-    ('GRPO', 'my own')
+    >>> arm_of("grpo").text, arm_of("soft_linear").text, arm_of("my_own").text
+    ('GRPO', 'soft weights, linear', 'my own')
     """
     if name in ARMS:
         return ARMS[name]
+    longest = max((known for known in ARMS if name.startswith(f"{known}_")), key=len, default=None)
+    if longest:
+        added = name.removeprefix(f"{longest}_").replace("_", " ")
+        return replace(ARMS[longest], text=f"{ARMS[longest].text}, {added}", paper="")
     colors = (ORANGE, SKY, GREEN, BLUE, RED, PINK)
     place = sum(map(ord, name))
     return Arm(name.replace("_", " "), "others", Line(colors[place % 6], (DASHED, DOTTED)[place % 2], "x"))

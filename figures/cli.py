@@ -60,6 +60,7 @@ def with_tables(
 
 
 ALL = "all"
+Tabulate = Callable[[str, Path, Path], None]
 FIGURES = {
     "audit": with_tables("one directory of `entrocraft theory audit`", load_one_audit, draw_audit, audit_tables),
     "quickstart": with_tables(
@@ -96,8 +97,14 @@ def build(name: str, paths: Sequence[Path], output: Path) -> tuple[str, Path]:
     return text, output / file
 
 
-def figures_command(arguments: Sequence[str]) -> int:
-    """Run `entrocraft figures build NAME [PATHS...]`."""
+def figures_command(arguments: Sequence[str], tabulate: Tabulate | None = None) -> int:
+    """Run `entrocraft figures build NAME [PATHS...]`.
+
+    Args:
+        arguments: of the command.
+        tabulate: writes a study's tables from its runs, for `--from-runs`: (name of the study, folder of its runs,
+            folder of the tables). Figures themselves know nothing of runs.
+    """
     parser = figures_parser()
     chosen = parser.parse_args(arguments)
     if chosen.name in FIGURES:
@@ -108,8 +115,17 @@ def figures_command(arguments: Sequence[str]) -> int:
         return 0
     if chosen.paths:
         parser.error(f"{chosen.name} is drawn of committed tables, or of those in --tables, and takes no paths")
+    tables = chosen.tables
+    if chosen.from_runs:
+        if tables is not None or tabulate is None:
+            raise ValueError(
+                "figures build(--from-runs) must make tables by `entrocraft figures` and be given without --tables; "
+                f"got --tables {tables}. Leave one of them out."
+            )
+        tables = chosen.output / "tables" / chosen.study
+        tabulate(chosen.study, chosen.from_runs, tables)
     names = [] if chosen.name == ALL else [chosen.name]
-    for written in build_all(Data(controllers=chosen.tables), chosen.output, names):
+    for written in build_all(Data(controllers=tables), chosen.output, names):
         print("  ".join([f"{written.entry.name:22}", ", ".join(written.files) or "-", *written.notes]))
     print(f"\npage: {chosen.output / PAGE}" if not names else f"\nfolder: {chosen.output}")
     return 0
@@ -128,4 +144,8 @@ def figures_parser() -> ArgumentParser:
     parser.add_argument(
         "--tables", type=Path, default=None, help="a training study's tables, instead of the committed ones"
     )
+    parser.add_argument(
+        "--from-runs", type=Path, default=None, help="a study's runs: writes their tables into OUTPUT/tables first"
+    )
+    parser.add_argument("--study", type=str, default="controllers", help="the protocol that --from-runs belongs to")
     return parser

@@ -1,6 +1,7 @@
 """Panels of the training study: curves over seeds on a band, pass@k, and points of all arms with their legend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,12 +14,16 @@ from figures.style import BAND, Line
 
 PERCENT = 100
 SMOOTHING = 3  # bins of 5 steps
+MANY = 8  # evaluations, from which on intervals are shaded
+STROKES = ("1", "2", "3", "x", "$2$", "$4$")
 
 
 def draw_band(axes: Axes, rows: pd.DataFrame) -> None:
-    """Draw the band that a part asks for."""
+    """Draw the band that a part asks for; where it jumps, with upright edges."""
     band = rows.dropna(subset=["entropy_low"]).drop_duplicates("step").sort_values("step")
-    axes.fill_between(band.step, band.entropy_low, band.entropy_high, color=BAND, alpha=0.55, lw=0, zorder=0)
+    jumps = bool((band.entropy_low.diff().abs() > (band.entropy_high - band.entropy_low)).any())
+    look: Any = {"color": BAND, "alpha": 0.55, "lw": 0, "zorder": 0, "step": "post" if jumps else None}
+    axes.fill_between(band.step, band.entropy_low, band.entropy_high, **look)
 
 
 def draw_curve(axes: Axes, table: pd.DataFrame, line: Line, scale: float = 1, label: str | None = None) -> None:
@@ -35,37 +40,46 @@ def draw_arms(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], column: str
 
 
 def draw_held_out(axes: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Draw pass@k at each evaluation with its interval over prompts, in percent."""
+    """Draw pass@k at each evaluation, in percent, with its interval over prompts: bars, or shades where many."""
     for place, (name, table) in enumerate(curves.items()):
         line = arm_of(name).line
+        look: Any = {"color": line.color, "ls": line.dash, "marker": line.marker, "ms": 4.5, "lw": 1.4}
+        if len(table) > MANY:
+            axes.plot(table.step, PERCENT * table["mean"], **look)
+            axes.fill_between(table.step, PERCENT * table.low, PERCENT * table.high, color=line.color, alpha=0.1, lw=0)
+            continue
         errors = PERCENT * pd.concat([table["mean"] - table.low, table.high - table["mean"]], axis=1).T
         # Neighbours are set apart, so that their intervals do not hide each other.
         shift = (place - (len(curves) - 1) / 2) * 0.012 * table.step.max()
-        axes.errorbar(
-            table.step + shift, PERCENT * table["mean"], errors, color=line.color, ls=line.dash, marker=line.marker,
-            ms=4.5, lw=1.4, elinewidth=0.8, capsize=0,
-        )  # fmt: skip
+        axes.errorbar(table.step + shift, PERCENT * table["mean"], errors, **look, elinewidth=0.8, capsize=0)
 
 
-def draw_points(axes: Axes, points: Mapping[str, tuple[Estimate, Estimate]]) -> None:
-    """Draw a point an arm, in percent, with the intervals of both coordinates thin."""
+def face_of(line: Line) -> str:
+    """Return what a point is filled with: nothing where its line is dashed, but for markers that are strokes."""
+    return "white" if line.dash != "-" and line.marker not in STROKES else line.color
+
+
+def draw_point(axes: Axes, x: float, y: float, line: Line) -> None:
+    """Draw the large point of an arm."""
+    axes.plot(x, y, ls="none", marker=line.marker, color=line.color, mfc=face_of(line), ms=8, mew=1.3, zorder=3)
+
+
+def draw_points(axes: Axes, points: Mapping[str, tuple[Estimate, Estimate]], intervals: Collection[str]) -> None:
+    """Draw a point an arm, in percent, with the intervals of both coordinates thin for those named."""
     for name, (x, y) in points.items():
         line = arm_of(name).line
-        axes.hlines(PERCENT * y.value, PERCENT * x.low, PERCENT * x.high, color=line.color, lw=0.7, alpha=0.45)
-        axes.vlines(PERCENT * x.value, PERCENT * y.low, PERCENT * y.high, color=line.color, lw=0.7, alpha=0.45)
-        face = "white" if line.dash != "-" and line.marker not in "123x" else line.color
-        axes.plot(
-            PERCENT * x.value, PERCENT * y.value, line.marker, color=line.color, mfc=face, ms=7, mew=1.3, zorder=3
-        )
+        if name in intervals:
+            axes.hlines(PERCENT * y.value, PERCENT * x.low, PERCENT * x.high, color=line.color, lw=0.9, alpha=0.5)
+            axes.vlines(PERCENT * x.value, PERCENT * y.low, PERCENT * y.high, color=line.color, lw=0.9, alpha=0.5)
+        draw_point(axes, PERCENT * x.value, PERCENT * y.value, line)
 
 
 def handle(name: str, points: bool = False) -> Line2D:
-    """Return the line of a legend for an arm; for points, filled as `draw_points` does."""
+    """Return the line of a legend for an arm; for points, filled as they are."""
     line = arm_of(name).line
     if not points:
         return Line2D([], [], color=line.color, ls=line.dash, marker=line.marker, ms=4.5)
-    face = "white" if line.dash != "-" and line.marker not in "123x" else line.color
-    return Line2D([], [], color=line.color, ls="none", marker=line.marker, mfc=face, ms=7, mew=1.3)
+    return Line2D([], [], color=line.color, ls="none", marker=line.marker, mfc=face_of(line), ms=8, mew=1.3)
 
 
 def legend_below(figure: Figure, arms: Sequence[str], columns: int, points: bool = False, band: bool = True) -> None:

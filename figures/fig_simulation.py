@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 
+from figures.arms import ARMS
 from figures.page import Page, Panel
 from figures.panels import Style, draw_panel, height_of, text_of, words
 from figures.style import INK, LINES, SETTINGS, WIDTH, Line, line_of
@@ -139,6 +140,10 @@ def style_of(page: Page) -> Style:
             values = page.tables[panel.table][panel.by].dropna().unique()
             found.setdefault(panel.by, {}).update(dict.fromkeys(values))
     looks = {column: dict(zip(values, looks_for(list(values)), strict=True)) for column, values in found.items()}
+    # Methods look as they do in every other figure, where all of them do.
+    for column, same in looks.items():
+        if set(map(str, same)) <= set(ARMS):
+            looks[column] = {name: ARMS[str(name)].line for name in same}
     names = dict.fromkeys(name for panel in page.panels if panel.kind != "map" for name in panel.reference)
     return Style(looks, {name: THIN[place % len(THIN)] for place, name in enumerate(names)})
 

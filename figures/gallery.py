@@ -7,7 +7,18 @@ from pathlib import Path
 import pandas as pd
 
 from figures.entry import PICTURES, Entry, Written, write
-from figures.own import audit_panels, controllers, prediction, sign_rule_map, simulated, square_wave
+from figures.own import (
+    audit_panels,
+    authority_map,
+    controllers,
+    ledger_bars,
+    positives_negatives,
+    prediction,
+    sign_rule_map,
+    simulated,
+    simulated_schedules,
+    square_wave,
+)
 from figures.paper import (
     fig1_overview,
     fig2_likelihood,
@@ -17,6 +28,11 @@ from figures.paper import (
     fig6_baselines,
     fig7_effective_batch,
     fig8_too_high,
+    table1_properties,
+    table2_benchmark,
+    table3_progress,
+    table_arithmetic,
+    tables5_8_models,
 )
 from figures.study import Data
 
@@ -33,12 +49,23 @@ PAPER = (
 OWN = (
     sign_rule_map.ENTRY,
     audit_panels.ENTRY,
+    positives_negatives.ENTRY,
+    authority_map.ENTRY,
+    ledger_bars.ENTRY,
     *simulated.ENTRIES,
+    simulated_schedules.ENTRY,
     prediction.ENTRY,
     controllers.ENTRY,
     square_wave.ENTRY,
 )
-SECTIONS = {"The paper's figures, in our testbed": PAPER, "Our own": OWN}
+TABLES = (
+    table1_properties.ENTRY,
+    table2_benchmark.ENTRY,
+    table3_progress.ENTRY,
+    *tables5_8_models.ENTRIES,
+    table_arithmetic.ENTRY,
+)
+SECTIONS = {"The paper's figures, in our testbed": PAPER, "Our own figures": OWN, "Tables": TABLES}
 ENTRIES: dict[str, Entry] = {entry.name: entry for entries in SECTIONS.values() for entry in entries}
 PAGE = "gallery.html"
 HEAD = """<!doctype html>

@@ -22,16 +22,19 @@ EVALUATIONS = ("part", "arm", "seed", "step", "setting", "samples", "entropy", "
 # What is read of each table of a study; `entrocraft study tables` writes them.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "runs": (
-        *("part", "arm", "seed", "steps", "entropy_mean", "rmse", "noise", "rmse_over_noise", "in_band"),
+        *("part", "arm", "seed", "steps", "entropy", "rmse", "noise", "rmse_over_noise", "in_band"),
         *("in_band_possible", "in_band_smooth", "entropy_end", "accepted_fraction", "effective_sample_size"),
-        *("reward_end", "time_total_s", "r2_first_order", "r2_tabular", "reaction_up", "reaction_down"),
-        "reaction_available",
+        *("reward_end", "time_step_s", "r2_first_order", "r2_tabular", "reaction_up", "reaction_up_available"),
+        *("reaction_down", "reaction_down_available"),
     ),
     "curves": CURVES,
     "steps": CURVES,
     "evaluations": EVALUATIONS,
     "final": EVALUATIONS,
-    "comparison": ("part", "arm", "seeds", "metric", "value", "low", "high"),
+    "comparison": (
+        *("part", "arm", "setting", "quantity", "comparison", "value", "low", "high", "seeds", "entropy"),
+        *("reference_value", "reference_entropy", "matched"),
+    ),
 }
 
 
@@ -66,8 +69,8 @@ class Study:
     comparison: pd.DataFrame
 
     def arms(self, part: str) -> set[str]:
-        """Return the arms that were run in a part."""
-        return set(self.runs[self.runs.part == part].arm)
+        """Return the arms whose curves there are in a part."""
+        return set(self.curves[self.curves.part == part].arm)
 
 
 def load_study(folder: Path) -> Study:

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from figures.arms import ARMS, arm_of, in_order
-from figures.curves import PERCENT, legend_below
+from figures.curves import PERCENT, draw_point, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.parts import absent
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import INK, SETTINGS, WIDTH, label
 
-MEASURES = ("rmse_over_noise", "in_band_smooth", "reward_end", "effective_sample_size", "entropy_mean")
+MEASURES = ("rmse_over_noise", "in_band_smooth", "reward_end", "effective_sample_size", "entropy")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ def summarise(study: Study) -> Summary:
     runs = study.runs[study.runs.part == "constant"]
     if runs.empty:
         raise NothingToDrawError("the constant part of the training study (controllers/runs.csv)")
+    # A filter that reports no effective sample size uses what it accepts.
+    runs = runs.assign(effective_sample_size=runs.effective_sample_size.fillna(runs.accepted_fraction))
     means = runs.groupby("arm")[list(MEASURES)].mean()
     means = means.loc[in_order(set(means.index))]
     return Summary(runs, means, tuple(absent(list(ARMS), set(means.index))))
@@ -53,7 +55,7 @@ def draw(summary: Summary) -> Figure:
         axes[0, 0].set_xscale("log")
         axes[0, 0].axvline(1, color=INK, lw=1, ls=":")
         label(axes[0, 0], "a  Tracking and reward", "RMSE / noise of a batch", "training reward at the end (%)")
-        scatter(axes[0, 1], summary.runs, arms, "entropy_mean", "reward_end", 1, PERCENT)
+        scatter(axes[0, 1], summary.runs, arms, "entropy", "reward_end", 1, PERCENT)
         label(axes[0, 1], "b  Reward at its entropy", "mean entropy (nats/token)", "training reward at the end (%)")
         scatter(axes[1, 0], summary.runs, arms, "effective_sample_size", "rmse_over_noise", PERCENT, 1)
         axes[1, 0].set_yscale("log")
@@ -73,11 +75,10 @@ def scatter(axes: Axes, runs: pd.DataFrame, arms: list[str], x: str, y: str, x_s
     """Draw a small point a run and a large one an arm, its mean over seeds."""
     for name in arms:
         rows, line = runs[runs.arm == name], arm_of(name).line
-        face = "white" if line.dash != "-" and line.marker not in "123x" else line.color
         at, to = x_scale * rows[x].to_numpy(float), y_scale * rows[y].to_numpy(float)
         if len(rows) > 1:
-            axes.plot(at, to, line.marker, color=line.color, ms=3, mew=0.8, alpha=0.5)
-        axes.plot(np.mean(at), np.mean(to), line.marker, color=line.color, mfc=face, ms=8, mew=1.4)
+            axes.plot(at, to, ".", color=line.color, ms=4, mew=0, alpha=0.6)
+        draw_point(axes, float(np.mean(at)), float(np.mean(to)), line)
 
 
 def build(data: Data) -> Built:

@@ -53,8 +53,8 @@ def summarise(study: Study) -> Summary:
     """Return what the figure shows, of the constant part."""
     steps = study.steps[(study.steps.part == "constant") & study.steps.arm.isin(SHOWN)].dropna(subset=["dH_measured"])
     runs = study.runs[study.runs.part == "constant"]
-    if steps.empty and runs.empty:
-        raise NothingToDrawError("the training study (controllers/steps.csv)")
+    if steps.empty or runs.empty:
+        raise NothingToDrawError("the training study (controllers/steps.csv and runs.csv)")
     columns = {"r2_first_order": "dH_first_order", "r2_tabular": "dH_tabular"}
     r2 = runs.groupby("arm")[list(columns)].mean().rename(columns=columns)
     r2 = r2.loc[in_order(set(r2.index))]
@@ -66,14 +66,16 @@ def draw(summary: Summary) -> Figure:
     """Return the figure."""
     arms = in_order(set(summary.steps.arm))
     with plt.rc_context(SETTINGS):
-        height = max(4.2, 1.2 + 0.22 * len(summary.r2))
-        figure, axes = plt.subplots(1, 3, figsize=(WIDTH, height), layout="constrained", width_ratios=(1, 1, 1.05))
-        for letter, panel, (column, text) in zip("ab", axes, FORMULAS.items(), strict=False):
+        figure = plt.figure(figsize=(WIDTH, 8.6), layout="constrained")
+        grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.25))
+        for place, (column, text) in enumerate(FORMULAS.items()):
+            panel = figure.add_subplot(grid[place, 0])
             draw_steps(panel, summary.steps, column, arms)
-            title = f"{letter}  {text}\n    $R^2$ = {summary.fits[column]:.2f}"
+            title = f"{'ab'[place]}  {text}: $R^2$ = {summary.fits[column]:.2f}"
             label(panel, title, "predicted ($10^{-3}$ nats/token)", "measured ($10^{-3}$ nats/token)")
-        draw_r2(axes[2], summary.r2)
-        label(axes[2], "c  $R^2$ of each method's runs\n    (clipped at -1)", "$R^2$ against the identity", "")
+        last = figure.add_subplot(grid[:, 1])
+        draw_r2(last, summary.r2)
+        label(last, "c  $R^2$ of each method's runs (clipped at -1)", "$R^2$ against the identity", "")
         legend_below(figure, arms, 6, points=True, band=False)
     return figure
 
@@ -84,7 +86,7 @@ def draw_steps(axes: Axes, steps: pd.DataFrame, column: str, arms: list[str]) ->
     for name in arms:
         rows, line = steps[steps.arm == name], arm_of(name).line
         x, y = SCALE * rows[column], SCALE * rows.dH_measured
-        axes.plot(x, y, line.marker, color=line.color, ms=3, alpha=0.35, mew=0)
+        axes.plot(x, y, ls="none", marker=line.marker, color=line.color, ms=3, alpha=0.35, mew=0)
     axes.plot([-limit, limit], [-limit, limit], color=INK, lw=1)
     axes.set(xlim=(-1.05 * limit, 1.05 * limit), ylim=(-1.05 * limit, 1.05 * limit), aspect="equal")
 

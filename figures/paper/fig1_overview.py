@@ -47,7 +47,7 @@ def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     """Return what the figure shows: the linear schedule, or the constant one where that was not run."""
     part = "linear" if study.arms("linear") else "constant"
     if not study.arms(part):
-        raise NothingToDrawError("the training study (controllers/runs.csv)")
+        raise NothingToDrawError("the training study (controllers/curves.csv)")
     ours = leading(study.arms(part))
     shown = [name for name in ("grpo", "algorithm1", "released", ours) if name]
     curves = rows_of(study.curves, part, shown)
@@ -57,7 +57,9 @@ def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     if part == "linear" and "grpo" not in study.arms(part):
         notes.append("GRPO does not look at the band; its runs are those of the constant part.")
     final, setting = final_setting(study.final[study.final.part == "constant"])
-    notes.append(f"c is of the constant part, sampled at {setting}; lines are 95 % intervals over prompts.")
+    notes.append(
+        f"c is of the constant part, sampled at {setting}; lines: 95 % intervals of the arms in a, over prompts."
+    )
     points = {
         name: (estimate(final[final.arm == name], 1), estimate(final[final.arm == name], 32))
         for name in in_order(set(final.arm))
@@ -81,7 +83,7 @@ def draw(summary: Summary) -> Figure:
         label(axes[0, 0], f"a  Entropy, {summary.part} schedule", "step", "entropy (nats/token)")
         draw_held_out(axes[0, 1], summary.held_out)
         label(axes[0, 1], "b  Held out, temperature 1", "step", "pass@1 (% of samples)")
-        draw_points(axes[1, 0], summary.points)
+        draw_points(axes[1, 0], summary.points, arms)
         label(axes[1, 0], "c  Ours: all methods at the end", "pass@1 (%)", "pass@32 (% of prompts)")
         draw_published(axes[1, 1], summary.published)
         legend_below(figure, in_order(set(arms) | set(summary.points)), 5, points=True)

@@ -18,9 +18,9 @@ from figures.parts import absent, ordered
 from figures.study import Data
 from figures.style import INK, SETTINGS, WIDTH, Line, label
 
-SHOWN = ("grpo", "nsr", "algorithm1")
+SHOWN = ("grpo", "algorithm1", "released")
 CONDITION = ("step", "log_likelihood", "baseline", "share_holding")
-RIGHT, WRONG = "#0072B2", "#D55E00"
+POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Summary:
     Args:
         released: the numbers of the paper's Fig. 2a.
         condition: the same on real tokens with a measured baseline; may be empty.
-        likelihoods: log-likelihoods of right and wrong rollouts over training.
-        above: by arm, the share of steps at which right rollouts are likelier.
+        likelihoods: log-likelihoods of rollouts with positive and with negative advantages over training.
+        above: by arm, the share of steps at which those with positive advantages are likelier.
         notes: what is missing.
     """
 
@@ -79,7 +79,7 @@ def draw(summary: Summary) -> Figure:
 def draw_released(axes: Axes, released: pd.DataFrame) -> None:
     """Draw the log-likelihoods of the released numbers, at a scale on which they can be seen."""
     for place, (name, rows) in enumerate(released.groupby("method", sort=False)):
-        line = (Line(INK, "-", "o"), Line(WRONG, "--", "s"), Line(RIGHT, ":", "^"))[place]
+        line = (Line(INK, "-", "o"), Line(NEGATIVE, "--", "s"), Line(POSITIVE, ":", "^"))[place]
         axes.plot(rows.step, rows.log_likelihood_per_token, color=line.color, ls=line.dash, label=str(name))
     axes.axhline(0, color=INK, lw=0.8)
     axes.legend(loc="lower right", ncols=3, columnspacing=1, handlelength=1.5)
@@ -91,7 +91,7 @@ def draw_released(axes: Axes, released: pd.DataFrame) -> None:
 def draw_placeholder(axes: Axes, released: pd.DataFrame) -> None:
     """Draw the released baseline, whose weights sum to 15.2, and what it would be with weights that sum to 1."""
     for place, (_, rows) in enumerate(released.groupby("method", sort=False)):
-        color = (INK, WRONG, RIGHT)[place]
+        color = (INK, NEGATIVE, POSITIVE)[place]
         axes.plot(rows.step, rows.placeholder_baseline_per_token, color=color, lw=1.4)
         axes.plot(rows.step, rows.placeholder_baseline_per_token / 15.2, color=color, ls="--", lw=1.2)
         axes.plot(rows.step, rows.log_likelihood_per_token, color=color, ls=":", lw=1.2)
@@ -99,16 +99,16 @@ def draw_placeholder(axes: Axes, released: pd.DataFrame) -> None:
     axes.set_ylim(-1e6, -2e-3)
     axes.set_yticks([-(10.0**p) for p in range(-2, 4)], [f"$-10^{{{p}}}$" for p in range(-2, 4)])
     axes.yaxis.set_minor_locator(NullLocator())
-    texts = ("its log-likelihood", "baseline / 15.2", "baseline as released")
+    texts = ("its log-likelihood", "baseline / 15.2", "baseline (weights: 15.2)")
     handles = [Line2D([], [], color=INK, ls=dash, lw=1.4) for dash in (":", "--", "-")]
     axes.legend(handles, texts, loc="lower left")
-    label(axes, "a  Released: baseline, weights sum to 15.2", "step", "nats/token")
+    label(axes, "a  Released: baseline", "step", "nats/token")
 
 
 def draw_condition(axes: Axes, condition: pd.DataFrame) -> None:
     """Draw the condition measured on real tokens: log-likelihood, baseline, and the share for which it holds."""
     axes.plot(condition.step, condition.log_likelihood, color=INK, label="log-likelihood")
-    axes.plot(condition.step, condition.baseline, color=RIGHT, ls="--", label="measured baseline")
+    axes.plot(condition.step, condition.baseline, color=POSITIVE, ls="--", label="measured baseline")
     axes.legend(loc="upper left")
     axes.set_ylim(top=axes.get_ylim()[1] + 0.35 * (axes.get_ylim()[1] - axes.get_ylim()[0]))
     share = PERCENT * condition.share_holding.mean()
@@ -116,11 +116,11 @@ def draw_condition(axes: Axes, condition: pd.DataFrame) -> None:
 
 
 def draw_likelihoods(axes: Axes, summary: Summary, name: str) -> None:
-    """Draw the log-likelihoods of right and of wrong rollouts of an arm."""
+    """Draw the log-likelihoods of rollouts with positive and with negative advantages of an arm."""
     rows = summary.likelihoods[summary.likelihoods.arm == name]
     for column, color, dash, text in (
-        ("log_likelihood_positive", RIGHT, "-", "right"),
-        ("log_likelihood_negative", WRONG, "--", "wrong"),
+        ("log_likelihood_positive", POSITIVE, "-", "A > 0"),
+        ("log_likelihood_negative", NEGATIVE, "--", "A < 0"),
     ):
         table = smoothed(over_seeds(rows, column), SMOOTHING)
         axes.plot(table.step, table["mean"], color=color, ls=dash, label=text)
@@ -129,7 +129,7 @@ def draw_likelihoods(axes: Axes, summary: Summary, name: str) -> None:
     axes.set_ylim(low, high + 0.25 * (high - low))
     axes.legend(loc="upper left", ncols=2)
     share = PERCENT * summary.above[name]
-    label(axes, f"b  {arm_of(name).text}: right likelier at {share:.0f} %", "step", "log-likelihood (nats/token)")
+    label(axes, f"b  {arm_of(name).text}: positives likelier at {share:.0f} %", "step", "log-likelihood (nats/token)")
 
 
 def build(data: Data) -> Built:
@@ -143,8 +143,8 @@ ENTRY = Entry(
     "Figure 2: log-likelihood, baseline, positives and negatives",
     "a: the paper's Fig. 2a from its released numbers. Its baseline gives each of some 152 thousand other tokens the "
     "weight 1e-4, 15.2 in all, where the theorem's weights sum to 1: whatever the policy does, log-likelihood lies "
-    "above it, so it is no evidence for the condition. b: log-likelihood of right and of wrong rollouts in our runs, "
-    "and the share of steps at which right ones are the likelier (the paper's Fig. 2b has them likelier throughout).",
+    "above it, so it is no evidence for the condition. b: log-likelihood of rollouts with positive and with negative "
+    "advantages, and the share of steps at which positives are likelier (the paper's Fig. 2b: throughout).",
     ("released_fig2a.csv", "condition.csv", "controllers"),
     build,
 )

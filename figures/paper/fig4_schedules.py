@@ -53,7 +53,7 @@ def summarise(study: Study) -> Summary:
     """Return what the figure shows: a schedule each, and GRPO."""
     found, notes = chosen(study)
     if not found:
-        raise NothingToDrawError("the training study's runs on schedules (controllers/runs.csv)")
+        raise NothingToDrawError("the training study's runs on schedules (controllers/curves.csv)")
     part = next(iter(found.values()))[0]
     grpo = "long" if part == "long" and "grpo" in study.arms("long") else "constant"
     arms = {"GRPO": (grpo, "grpo")} | {kind: found[kind] for kind in SCHEDULES if kind in found}

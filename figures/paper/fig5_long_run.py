@@ -17,6 +17,7 @@ from figures.parts import absent, is_too_high, schedule_of
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 
+BIN = 5  # steps that a row of curves.csv is of
 BASELINES = ("grpo", "clip_higher", "clip_cov", "algorithm1")
 
 
@@ -54,7 +55,7 @@ def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     wanted = [name for name in (*BASELINES, ours) if name]
     shown = [name for name in wanted if name in study.arms(part)]
     if not shown:
-        raise NothingToDrawError("the training study (controllers/runs.csv)")
+        raise NothingToDrawError("the training study (controllers/curves.csv)")
     notes = [] if part == "long" else ["Not there: the long runs; shown are those of the constant part."]
     expected = [name for name in wanted if part == "constant" or name != "algorithm1"]
     notes += absent([*expected, *([] if ours else ["predictive control"])], set(shown))
@@ -62,7 +63,7 @@ def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     every = study.evaluations[study.evaluations.part == part]
     rows = {name: same for name in shown if len(same := every[every.arm == name])}
     pass_at = {k: {name: held_out(same, k) for name, same in rows.items()} for k in (1, 32)}
-    steps = int(study.runs[study.runs.part == part].steps.max())
+    steps = int(curves.step.max()) + BIN
     return Summary(steps, curves, pass_at, pick(numbers, table=3), tuple(notes))
 
 

@@ -7,15 +7,17 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from figures.arms import ARMS, BASE, FAMILIES, arm_of, in_order
-from figures.curves import draw_arms, draw_band, handle
+from figures.curves import draw_arms, draw_band
 from figures.entry import Built, Entry, main_of
 from figures.parts import absent
 from figures.study import Data, NothingToDrawError
 from figures.style import SETTINGS, WIDTH, label
 
-ROOM = 0.075  # of a panel's height, for a line of its legend
+HIGHEST = 1.0  # nats shown
+LEGEND: Any = {"fontsize": 9, "columnspacing": 1, "handlelength": 2.2, "borderaxespad": 0}
 
 
 @dataclass(frozen=True)
@@ -45,35 +47,34 @@ def summarise(curves: pd.DataFrame) -> Summary:
     families = {name: [arm for arm in present if arm_of(arm).family == name] for name in every if name != BASE}
     last = rows[rows.step == rows.step.max()]
     ends = {name: float(last[last.arm == name].entropy.mean()) for name in present}
-    return Summary(
-        {name: arms for name, arms in families.items() if arms}, rows, ends, tuple(absent(list(ARMS), set(present)))
-    )
+    notes = absent(list(ARMS), set(present))
+    beyond = [arm_of(name).text for name in present if rows[rows.arm == name].entropy.max() > HIGHEST]
+    if beyond:
+        notes.append(f"Above the {HIGHEST:g} nat shown for some time: {', '.join(beyond)}.")
+    return Summary({name: arms for name, arms in families.items() if arms}, rows, ends, tuple(notes))
 
 
 def draw(summary: Summary) -> Figure:
     """Return the figure."""
     count = len(summary.families)
-    columns = min(3, max(count, 1))
+    columns = min(2, max(count, 1))
     with plt.rc_context(SETTINGS):
         rows = -(-count // columns)
         shape: Any = {"squeeze": False, "sharex": True, "sharey": True}
-        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 3.9 * rows), layout="constrained", **shape)
+        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 4.1 * rows), layout="constrained", **shape)
         for panel in axes.flat[count:]:
             panel.set_axis_off()
         # A destroyed policy's entropy would leave no room for the others.
-        high = summary.curves.groupby("arm").entropy.max().clip(upper=1.0).max()
-        longest = max(map(len, summary.families.values()))
+        high = min(HIGHEST, float(summary.curves.entropy.max()))
         low = max(0.0, float(summary.curves.entropy.min()) - 0.02)
-        top = low + (high - low + 0.02) / (1 - ROOM * (longest + 1.5))
         for panel, (family, arms) in zip(axes.flat, summary.families.items(), strict=False):
             shown = ["grpo", *arms] if "grpo" in summary.ends else arms
             draw_band(panel, summary.curves)
             draw_arms(panel, summary.curves, shown, "entropy")
             names = [f"{arm_of(name).text} ({summary.ends[name]:.2f})" for name in shown]
-            panel.legend([handle(name) for name in shown], names, loc="upper right", fontsize=9.5, borderaxespad=0.1)
-            for line in panel.get_legend().legend_handles:
-                line.set_marker("")
-            panel.set_ylim(low, top)
+            handles = [Line2D([], [], color=arm_of(name).line.color, ls=arm_of(name).line.dash) for name in shown]
+            panel.legend(handles, names, loc="upper center", bbox_to_anchor=(0.45, -0.17), ncols=2, **LEGEND)
+            panel.set_ylim(low, high)
             panel.tick_params(labelbottom=True, labelleft=True)
             label(panel, family, "step", "entropy (nats/token)")
     return figure

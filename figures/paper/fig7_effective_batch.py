@@ -87,9 +87,9 @@ def build(data: Data) -> Built:
 ENTRY = Entry(
     "fig7_effective_batch",
     "Figure 7: effective group size on filtered steps",
-    "Rollouts with a weight on the steps at which entropy lay outside the band, in windows of 25 steps; the larger a "
+    "Rollouts with a weight above 0 on steps with entropy outside the band, in windows of 25 steps; the larger a "
     "marker, the more of the window's steps it stands for. Dotted: all rollouts of a group. Above the band Algorithm 1 "
-    "keeps advantages of at least 0, below it those of at most 0. Of soft weights it is the effective sample size.",
+    "keeps advantages of at least 0, below it those of at most 0.",
     ("controllers",),
     build,
 )

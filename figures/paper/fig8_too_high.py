@@ -39,7 +39,7 @@ def summarise(study: Study) -> Summary:
     """Return what the figure shows."""
     curves, evaluations = chosen(study.curves), chosen(study.evaluations)
     if curves.empty:
-        raise NothingToDrawError("runs with too high a target (controllers/runs.csv)")
+        raise NothingToDrawError("runs with too high a target (controllers/curves.csv)")
     arms = in_order(set(evaluations.arm))
     return Summary(curves, {name: held_out(evaluations[evaluations.arm == name], 1) for name in arms})
 

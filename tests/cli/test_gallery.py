@@ -2,10 +2,17 @@
 
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from figures import entry
+from figures.cli import figures_command
 from figures.gallery import ENTRIES
+from figures.study import COLUMNS
+
+KEYS = ("part", "arm", "seed", "step")
+OF_STUDIES = [name for name, made in ENTRIES.items() if "controllers" in made.sources]
 
 
 @pytest.fixture
@@ -31,6 +38,59 @@ def test_all_is_made_of_the_committed_tables(command, tmp_path, undrawn):
     assert str(tmp_path) not in page
 
 
+@pytest.fixture
+def study(tmp_path):
+    """Tables of a study with every part, two seeds and six arms, made up."""
+    arms = ("grpo", "algorithm1", "soft", "soft_linear", "soft_too_high", "somebody_elses")
+    keys = [
+        {"part": part, "arm": arm, "seed": seed}
+        for part in ("constant", "linear", "square", "long")
+        for arm in arms
+        for seed in (0, 1)
+    ]
+    draw = np.random.default_rng(0).uniform
+    numbers = {
+        name: [name for name in COLUMNS[name] if name not in ("part", "arm", "seed", "step")] for name in COLUMNS
+    }
+    runs = [{**key, **{name: draw(0.1, 1) for name in numbers["runs"]}, "steps": 60} for key in keys]
+    curves = [
+        {**key, "step": step, **{name: draw(0.1, 1) for name in numbers["curves"]}, "band_indicator": step // 5 % 3 - 1}
+        for key in keys
+        for step in range(0, 60, 5)
+    ]
+    evaluations = [
+        {**key, "step": step, "setting": setting, "samples": 32, "entropy": 0.5, "distinct": 1.0, "counts": "0 3 32"}
+        for key in keys
+        for step in (20, 40, 60)
+        for setting in ("t1", "paper")
+    ]
+    last = [row for row in evaluations if row["step"] == 60]
+    tables = {"runs": runs, "curves": curves, "steps": curves, "evaluations": evaluations, "final": last}
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def test_a_whole_study_can_be_drawn(command, tmp_path, undrawn, study):
+    for name in OF_STUDIES:
+        built = command("figures", "build", name, "--out", tmp_path, "--tables", study)
+        assert built.code == 0, (name, built.said)
+        assert "Not drawn" not in built.printed
+    assert {path.stem for path in (tmp_path / "pictures").iterdir()} == set(OF_STUDIES)
+
+
+@pytest.mark.parametrize("kept", ["runs", "curves", "steps", "evaluations", "final"])
+def test_part_of_a_study_can_be_drawn(command, tmp_path, undrawn, study, kept):
+    for file in study.iterdir():
+        if file.stem != kept:
+            file.unlink()
+    for name in OF_STUDIES:
+        built = command("figures", "build", name, "--out", tmp_path, "--tables", study)
+        assert built.code == 0, (name, built.said)
+
+
 def test_what_is_missing_is_said_and_not_drawn(command, tmp_path, undrawn):
     folder = tmp_path / "tables"
     folder.mkdir()
@@ -44,14 +104,28 @@ def test_what_is_missing_is_said_and_not_drawn(command, tmp_path, undrawn):
 
 def test_the_same_tables_give_the_same_bytes(command, tmp_path):
     for place in ("first", "second"):
-        assert command("figures", "build", "drift", "--out", tmp_path / place).code == 0
+        assert command("figures", "build", "ledger_bars", "--out", tmp_path / place).code == 0
     for ending in ("png", "pdf"):
         first, second = (
-            (tmp_path / place / "pictures" / f"drift.{ending}").read_bytes() for place in ("first", "second")
+            (tmp_path / place / "pictures" / f"ledger_bars.{ending}").read_bytes() for place in ("first", "second")
         )
         assert first == second
         assert len(first) > 10_000
     assert b"CreationDate" not in first
+
+
+def test_runs_are_made_into_tables_first(tmp_path, undrawn, capsys):
+    def tabulate(study, runs, output):
+        assert (study, runs) == ("controllers", tmp_path / "runs")
+        output.mkdir(parents=True)
+        (output / "runs.csv").write_text("part,arm,seed,in_band_smooth\nconstant,nsr,0,0.95\n")
+
+    call = ["build", "table1_properties", f"--out={tmp_path}", f"--from-runs={tmp_path / 'runs'}"]
+    assert figures_command(call, tabulate) == 0
+    assert "| NSR | yes (95 %) |" in (tmp_path / "pictures" / "table1_properties.md").read_text()
+    assert "linear, square" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="without --tables"):
+        figures_command([*call, f"--tables={tmp_path}"], tabulate)
 
 
 def test_wrong_calls(command, tmp_path):
