@@ -153,3 +153,26 @@ def bootstrap(
     means = (weight * array)[drawn].sum(1) / weight[drawn].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float((weight * array).sum() / weight.sum()), float(low), float(high))
+
+
+def bootstrap_pairs(values: np.ndarray, *, generator: np.random.Generator) -> Estimate:
+    """Return the mean of values per seed and prompt with its 95 % percentile interval.
+
+    Seeds and prompts are resampled, each with replacement, and every drawn seed meets every drawn prompt: both are
+    samples of what could have been. Of differences of two policies, paired by seed and prompt, it is the interval of
+    their mean difference. Equal generators draw the same resamples of equally many seeds and prompts.
+
+    Valid when: seeds are several; with two the spread over seeds is hardly seen, and the interval is too narrow.
+
+    Args:
+        values: `[S, N]`, of S seeds on the same N prompts.
+        generator: draws the resamples.
+
+    Source: Owen 2007, "The pigeonhole bootstrap", arXiv 0711.0693; 2000 resamples.
+    """
+    seeds, prompts = values.shape
+    drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
+    drawn_prompts = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=RESAMPLES)
+    means = ((drawn_seeds @ values) * drawn_prompts).sum(1) / values.size
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(values.mean()), float(low), float(high))

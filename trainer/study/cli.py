@@ -13,7 +13,9 @@ from trainer.study.jobs import Job, study_jobs
 from trainer.study.pace import Pace, in_words
 from trainer.study.plan import Choice, check_runs, plan
 from trainer.study.protocol import STUDIES, load_protocol
+from trainer.study.records import read_study, unevaluated
 from trainer.study.scheduler import Scheduler
+from trainer.study.tables import write_tables
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,30 @@ def run_study(chosen: Namespace) -> int:
     return 0 if scheduler.run() else 1
 
 
+def tables_parser() -> ArgumentParser:
+    """Return the parser of `entrocraft study tables`."""
+    parser = ArgumentParser(
+        prog="entrocraft study tables",
+        description="Write the tables of what is finished: runs, curves, steps, evaluations, comparison with the "
+        "reference. columns.json says what the columns are.",
+    )
+    parser.add_argument("study", help="a protocol of `entrocraft study list`, or a YAML file")
+    parser.add_argument("--runs", type=Path | None, default=None, help="where the runs are; runs/STUDY")
+    parser.add_argument("--output", type=Path | None, default=None, help="where the tables go; figures/data/STUDY")
+    return parser
+
+
+def make_tables(chosen: Namespace) -> int:
+    """Run `entrocraft study tables`."""
+    protocol = load_protocol(chosen.study)
+    study = read_study(protocol, chosen.runs or Path("runs") / protocol.name)
+    output = chosen.output or Path("figures") / "data" / protocol.name
+    write_tables(study, output)
+    print("".join(f"missing: {name}\n" for name in [*study.missing, *unevaluated(study)]), end="")
+    print(f"tables of {len(study.records)} runs, {len(study.missing)} missing: {output}")
+    return 0
+
+
 def overview(jobs: Sequence[Job], pace: Pace, at_once: int) -> list[str]:
     """Return what a dry run prints."""
     waiting = [job for job in jobs if not job.done]
@@ -127,4 +153,5 @@ def overview(jobs: Sequence[Job], pace: Pace, at_once: int) -> list[str]:
 ACTIONS = {
     "list": Action("list the protocols that are shipped", list_parser, list_studies),
     "run": Action("run what of a protocol is not there yet", run_parser, run_study),
+    "tables": Action("write the tables of what is finished", tables_parser, make_tables),
 }

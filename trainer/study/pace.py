@@ -62,7 +62,7 @@ def seconds_of_steps(file: Path) -> tuple[float, int]:
 def in_words(seconds: float | None) -> str:
     """Return a time as people say it.
 
-    >>> in_words(42.4), in_words(754), in_words(8000), in_words(None)
+    >>> in_words(42.4), in_words(754.0), in_words(8000.0), in_words(None)
     ('42 s', '13 min', '2 h 13 min', 'unknown')
     """
     if seconds is None:

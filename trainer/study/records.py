@@ -1,0 +1,140 @@
+"""The finished runs of a study, read from their folders for its tables."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trainer.algorithm import band_at, build_schedule
+from trainer.config import TrainConfig
+from trainer.files import complete_lines
+from trainer.same_run import changes
+from trainer.study.jobs import BASE_EVALUATION, FINAL
+from trainer.study.plan import Run, check_runs, configuration, layered, plan
+from trainer.study.protocol import BASE, Protocol
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run, as one of a part.
+
+    Args:
+        part: whose band its rows carry.
+        source: the part that ran it; another one where runs are reused.
+        arm: its arm.
+        seed: its seed.
+        config: its configuration.
+        rows: of `metrics.jsonl`.
+        evaluations: of `evaluations.jsonl`.
+        final: evaluations of the last checkpoint in the protocol's final settings; empty where they were not made.
+        environment: what it depended on.
+    """
+
+    part: str
+    source: str
+    arm: str
+    seed: int
+    config: TrainConfig
+    rows: Rows
+    evaluations: Rows
+    final: Rows
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What there is of a study.
+
+    Args:
+        protocol: its protocol.
+        records: of the finished runs, those of other parts that a part reuses included.
+        missing: names of the runs that are not finished.
+        base: evaluations of the base model, empty where there are none.
+        base_config: its configuration.
+    """
+
+    protocol: Protocol
+    records: Sequence[Record]
+    missing: Sequence[str]
+    base: Rows
+    base_config: TrainConfig
+
+
+def read_study(protocol: Protocol, folder: Path) -> Study:
+    """Return what there is of a study in a folder of runs.
+
+    Raises:
+        ValueError: a run of another configuration, or reused runs that a part's settings would have changed.
+    """
+    runs = plan(protocol, folder)
+    check_runs(runs)
+    own = [read_run(run) for run in runs if run.finished]
+    reused = [
+        with_band(record, part, configuration(protocol, part, arm))
+        for part, condition in protocol.parts.items()
+        for arm, source in condition.reuse.items()
+        for record in own
+        if (record.part, record.arm) == (source, arm)
+    ]
+    return Study(
+        protocol,
+        [*own, *reused],
+        [run.name for run in runs if not run.finished],
+        saved_evaluations(folder / BASE / BASE_EVALUATION),
+        layered(protocol.base),
+    )
+
+
+def unevaluated(study: Study) -> list[str]:
+    """Return the names of evaluations that the protocol wants beside its runs and that are not there."""
+    wanted = study.protocol.finally_
+    own = [record for record in study.records if record.part == record.source and not record.final and wanted]
+    base = ["base model, evaluation"] if study.base_config.evaluation.prompts and not study.base else []
+    return base + [f"{record.part}/{record.arm}/seed{record.seed}, final evaluation" for record in own]
+
+
+def read_run(run: Run) -> Record:
+    """Return a finished run."""
+    rows, evaluations = (
+        [json.loads(line) for line in complete_lines(run.path / name)] if (run.path / name).is_file() else []
+        for name in ("metrics.jsonl", "evaluations.jsonl")
+    )
+    environment = json.loads((run.path / "environment.json").read_text())
+    final = saved_evaluations(run.path / FINAL)
+    return Record(run.part, run.part, run.arm, run.seed, run.config, rows, evaluations, final, environment)
+
+
+def saved_evaluations(file: Path) -> Rows:
+    """Return the evaluations that `entrocraft evaluate` saved, none where there is no file."""
+    found: Rows = json.loads(file.read_text())["evaluations"] if file.is_file() else []
+    return found
+
+
+def with_band(record: Record, part: str, config: TrainConfig) -> Record:
+    """Return a run as one of another part: its rows against that part's band.
+
+    Raises:
+        ValueError: the part's settings change more than the band, so that its run would be another one.
+    """
+    other = [name for name in changes(record.config, replace(config, seed=record.seed)) if not is_free(name)]
+    if other:
+        raise ValueError(
+            f"parts.{part}.reuse.{record.arm} must be runs that differ in the band alone; got other values of {other}. "
+            f"Name seeds of {record.arm} in part {part} instead."
+        )
+    schedule = build_schedule(config)
+    unit = record.rows[0]["entropy"] if config.band.unit == "relative" else 1.0
+    rows = []
+    for row in record.rows:
+        band = band_at(schedule, row["step"], config.steps, unit)
+        side = int(row["entropy"] > band.high) - int(row["entropy"] < band.low)
+        rows.append({**row, "entropy_low": band.low, "entropy_high": band.high, "band_indicator": side})
+    return replace(record, part=part, rows=rows)
+
+
+def is_free(name: str) -> bool:
+    """Return whether a setting may differ between a run and the part that reuses it."""
+    return name == "output" or name.startswith("band.")

@@ -1,0 +1,135 @@
+"""The tables of a study: small files of text, the same bytes for the same runs."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.files import write_json, write_text
+from trainer.study.columns import CURVES, TABLES
+from trainer.study.comparison import compare
+from trainer.study.protocol import BASE
+from trainer.study.records import Record, Rows, Study
+from trainer.study.tracking import tracked
+from trainer.summary import average
+
+BIN = 5
+
+
+def write_tables(study: Study, output: Path) -> None:
+    """Write the tables of what there is, `columns.json` and `provenance.json`, over those of an earlier call."""
+    output.mkdir(parents=True, exist_ok=True)
+    rows = {
+        "runs.csv": [{**keys(record), **tracked(record.rows, study.protocol.after)} for record in study.records],
+        "curves.csv": [row for record in study.records for row in binned(record)],
+        "steps.csv": list(every_step(study)),
+        "evaluations.csv": list(evaluation_rows(study)),
+        "final.csv": list(final_rows(study)),
+        "comparison.csv": list(compare(study)),
+    }
+    for name, columns in TABLES.items():
+        write_text(output / name, table(columns, rows[name]))
+    write_json(output / "columns.json", TABLES)
+    write_json(output / "provenance.json", provenance(study))
+
+
+def keys(record: Record) -> dict[str, Any]:
+    """Return what names a run in every table."""
+    return {"part": record.part, "arm": record.arm, "seed": record.seed, "source": record.source}
+
+
+def binned(record: Record) -> Iterator[dict[str, Any]]:
+    """Yield the means of a run's columns over each 5 steps."""
+    bins: dict[int, list[Mapping[str, Any]]] = {}
+    for row in record.rows:
+        bins.setdefault(row["step"] // BIN, []).append(row)
+    for place, rows in bins.items():
+        yield {**keys(record), "step": place * BIN, **{name: average(rows, name) for name in CURVES}}
+
+
+def every_step(study: Study) -> Iterator[dict[str, Any]]:
+    """Yield every step of the runs that the protocol wants whole: the first seed of some arms, reused ones once."""
+    for record in study.records:
+        first = study.protocol.parts[record.source].seeds[record.arm][0]
+        wanted = record.arm in study.protocol.every_step and record.part == record.source
+        if wanted and record.seed == first:
+            for row in record.rows:
+                yield {**keys(record), "step": row["step"], **{name: row[name] for name in CURVES}}
+
+
+def evaluation_rows(study: Study) -> Iterator[dict[str, Any]]:
+    """Yield the evaluations of every run on its way, and of the base model; reused runs once, under their own part."""
+    yield from evaluated({"part": BASE, "arm": BASE, "seed": study.base_config.seed}, study.base)
+    for record in study.records:
+        if record.part == record.source:
+            yield from evaluated(keys(record), record.evaluations)
+
+
+def final_rows(study: Study) -> Iterator[dict[str, Any]]:
+    """Yield the evaluations of every run's last checkpoint in the protocol's final settings."""
+    for record in study.records:
+        if record.part == record.source:
+            last = [{"step": record.config.steps, **row} for row in record.final]
+            yield from evaluated(keys(record), last)
+
+
+def evaluated(named: Mapping[str, Any], rows: Rows) -> Iterator[dict[str, Any]]:
+    """Yield the rows of evaluations; those that name no step are of the base model."""
+    for row in rows:
+        yield {
+            **named,
+            "step": row.get("step", 0),
+            "setting": row["key"],
+            "samples": row["samples"],
+            "entropy": row["estimates"]["entropy"]["value"],
+            "distinct": row["estimates"]["distinct"]["value"],
+            "counts": " ".join(map(str, row["correct"])),
+        }
+
+
+def provenance(study: Study) -> dict[str, Any]:
+    """Return what the tables depend on; nothing of the machine that made them."""
+    runs = [record for record in study.records if record.part == record.source]
+    packages: dict[str, set[str]] = {}
+    for record in runs:
+        for name, version in record.environment["packages"].items():
+            packages.setdefault(name, set()).add(str(version))
+    return {
+        "study": study.protocol.name,
+        "protocol_sha256": study.protocol.sha256,
+        "runs": len(runs),
+        "runs_missing": sorted(study.missing),
+        "git_commits": dict(sorted(Counter(str(record.environment["git_commit"]) for record in runs).items())),
+        "packages": {name: sorted(versions) for name, versions in sorted(packages.items())},
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def table(columns: Iterable[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV with these columns, in order of part, arm and the others."""
+    names = list(columns)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([cell(row.get(name)) for name in names] for row in sorted(rows, key=place))
+    return text.getvalue()
+
+
+def place(row: Mapping[str, Any]) -> tuple[str, str, int, int, str, str, str]:
+    """Return what rows are sorted by."""
+    numbers = (row.get("seed", 0), row.get("step", 0))
+    return (row["part"], row["arm"], *numbers, *(row.get(name, "") for name in ("setting", "quantity", "comparison")))
+
+
+def cell(value: Any) -> str:
+    """Return a value as a table holds it: floats to 6 significant digits, None as nothing.
+
+    >>> cell(0.12345678), cell(None), cell(7), cell("yes"), cell(-0.0)
+    ('0.123457', '', '7', 'yes', '0')
+    """
+    if value is None:
+        return ""
+    return f"{value + 0.0:.6g}" if isinstance(value, float) else str(value)
