@@ -17,6 +17,7 @@ from trainer.cli import export_parser, presets_command, pretrain_parser, train_p
 from trainer.evaluate_command import evaluate_parser
 from trainer.listing import methods_command
 from trainer.parsing import PRETRAIN_PRESETS, as_yaml, load_config, with_preset_paths
+from trainer.study.cli import ACTIONS as STUDY_ACTIONS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -68,6 +69,8 @@ def test_command_is_understood(command, workspace):
         assert methods_command(arguments) == 0
     elif name == "report":
         assert report_parser().parse_args(arguments).runs
+    elif name == "study":
+        STUDY_ACTIONS[arguments[0]].parser().parse_args(arguments[1:])
     elif name == "simulate":
         assert simulate_parser(EXPERIMENTS[arguments[0]]).parse_args(arguments[1:]).output
     else:

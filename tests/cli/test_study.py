@@ -1,5 +1,6 @@
 """`entrocraft study`: a study of two arms that is interrupted, goes on, fails in one arm, and is repeated."""
 
+import csv
 import json
 import os
 import signal
@@ -115,6 +116,29 @@ def test_another_protocol_for_the_same_folder_is_refused(study, command, tmp_pat
     assert refused.code == 1
     assert "steps: 40 -> 41" in refused.said
     assert refused.printed == ""
+
+
+def test_tables_are_of_what_is_finished(study, command, tmp_path):
+    folder = study[0]
+    made = command("study", "tables", folder / "mine.yaml", "--runs", folder / "runs", "--output", tmp_path / "tables")
+    assert made.code == 0, made.said
+    assert made.printed.splitlines() == [
+        "missing: only/broken/seed0",
+        f"tables of 1 runs, 1 missing: {tmp_path}/tables",
+    ]
+    with (tmp_path / "tables" / "evaluations.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["arm"], row["step"], row["setting"]) for row in rows] == [
+        *(("base", "0", "paper"), ("base", "0", "t1"), ("plain", "40", "t1"))
+    ]
+    with (tmp_path / "tables" / "curves.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == 8
+    assert (
+        "missing: only/plain/seed3"
+        in command(
+            "study", "tables", folder / "mine.yaml", "--runs", tmp_path / "none", "--output", tmp_path / "empty"
+        ).printed
+    )
 
 
 def test_the_command_says_what_there_is(command):

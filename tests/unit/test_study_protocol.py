@@ -72,8 +72,11 @@ def test_a_run_has_the_points_of_its_schedules_file(written, tmp_path):
 
 def test_a_run_has_the_configuration_of_its_layers(written, tmp_path):
     """Presets of base and arm in turn, then the settings of base, arm and part: as on the command line."""
-    _, _, run, _ = plan(load_protocol(written()), tmp_path)
-    given = ["--config=countdown-small", "--config=algorithm1", "--steps=3", "--theory.probe_rows=4"]
+    # Both presets say how often to evaluate.
+    held = {"config": ["algorithm1", "paper-evaluation"], "settings": {"theory": {"enabled": False}}}
+    _, _, run, _ = plan(load_protocol(written(arms__held=held)), tmp_path)
+    given = ["--config=countdown-small", "--config=algorithm1", "--config=paper-evaluation"]
+    given += ["--steps=3", "--theory.probe_rows=4"]
     given += ["--theory.enabled=false", "--band.schedule=square", f"--output={tmp_path}/two/held/seed0"]
     assert run.config == load_config(*given)
 

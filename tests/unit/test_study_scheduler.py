@@ -82,6 +82,13 @@ def test_a_result_is_named_when_it_is_whole(job, tmp_path):
     assert not partial.exists()
 
 
+def test_a_job_hears_of_ctrl_c_from_the_scheduler_alone(job, tmp_path):
+    """The terminal sends it to every process of its session; a run that hears it twice stops without saving."""
+    seen = job("a", f"import os, pathlib; pathlib.Path({str(tmp_path / 'a.result')!r}).write_text(str(os.getsid(0)))")
+    assert schedule([seen])[0].run()
+    assert int(seen.result.read_text()) != os.getsid(0)
+
+
 def interrupt_when(there, number=signal.SIGINT):
     def send():
         while not there.exists():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from math import sqrt
 from statistics import NormalDist
 
@@ -12,7 +13,7 @@ import yaml
 from trainer.estimators import bootstrap_pairs
 from trainer.parsing import as_yaml
 from trainer.study.columns import TABLES
-from trainer.study.comparison import Point, match
+from trainer.study.comparison import Passes, Point, match
 from trainer.study.plan import plan
 from trainer.study.protocol import load_protocol
 from trainer.study.records import read_study, unevaluated
@@ -188,6 +189,16 @@ def test_comparison_by_hand(tables):
     assert level == 0.5
 
 
+def test_the_base_model_is_where_every_run_began(study):
+    """Its evaluation comes first, where a run starts at it; another model's runs did not."""
+    passes, record = Passes(study, 1), study.records[0]
+    assert [point.entropy for point in passes(record, "t1")] == [0.9, 0.6, 0.4]
+    assert [point.entropy for point in passes(record, "paper")] == [0.2]
+    model = replace(record.config.model, path="another")
+    other = replace(record, config=replace(record.config, model=model))
+    assert [point.entropy for point in passes(other, "t1")] == [0.6, 0.4]
+
+
 def test_training_reward_is_compared_over_seeds_alone(tables):
     row = only(tables, "comparison.csv", part="steady", arm="held", quantity="reward", comparison="same_samples")
     assert (row["value"], row["low"], row["high"], row["prompts"], row["setting"]) == ("0", "0", "0", "", "training")
@@ -238,7 +249,8 @@ def test_noise_and_smoothing_by_hand():
     rows = [row(s, e) for s, e in enumerate([0.5, 0.9, 0.5, 0.3, 0.3, 0.5, 0.9])]
     # means of five: 0.5, 0.5, 0.5; alone only two of three would be in the band
     assert smoothed_share(rows, 0) == 1.0
-    assert smoothed_share([row(s, e) for s, e in enumerate([0.5] * 4 + [1.5] * 3)], 3) == 0.0
+    rising = [row(s, e) for s, e in enumerate([0.5] * 5 + [1.5] * 2)]  # means 0.5, 0.7, 0.9 at steps 2, 3, 4
+    assert (smoothed_share(rising, 0), smoothed_share(rising, 3)) == (pytest.approx(1 / 3), 0.0)
     assert smoothed_share(rows[:4], 0) is None
     uneven = [row(0, 0.5, entropy_standard_error=0.03), row(1, 0.5, entropy_standard_error=0.04)]
     assert noise_level(uneven) == pytest.approx(sqrt((0.0009 + 0.0016) / 2))
