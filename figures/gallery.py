@@ -29,7 +29,7 @@ from figures.paper import (
     fig7_effective_batch,
     fig8_too_high,
     table1_properties,
-    table2_benchmark,
+    table2_main,
     table3_progress,
     table_arithmetic,
     tables5_8_models,
@@ -60,7 +60,7 @@ OWN = (
 )
 TABLES = (
     table1_properties.ENTRY,
-    table2_benchmark.ENTRY,
+    table2_main.ENTRY,
     table3_progress.ENTRY,
     *tables5_8_models.ENTRIES,
     table_arithmetic.ENTRY,

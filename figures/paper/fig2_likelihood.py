@@ -112,7 +112,7 @@ def draw_condition(axes: Axes, condition: pd.DataFrame) -> None:
     axes.legend(loc="upper left")
     axes.set_ylim(top=axes.get_ylim()[1] + 0.35 * (axes.get_ylim()[1] - axes.get_ylim()[0]))
     share = PERCENT * condition.share_holding.mean()
-    label(axes, f"a  Measured: holds for {share:.0f} % of tokens", "step", "nats/token")
+    label(axes, f"a  Measured: holds for {share:.0f} %", "step", "nats/token")
 
 
 def draw_likelihoods(axes: Axes, summary: Summary, name: str) -> None:
@@ -126,10 +126,11 @@ def draw_likelihoods(axes: Axes, summary: Summary, name: str) -> None:
         axes.plot(table.step, table["mean"], color=color, ls=dash, label=text)
         axes.fill_between(table.step, table.low, table.high, color=color, alpha=0.15, lw=0)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.25 * (high - low))
-    axes.legend(loc="upper left", ncols=2)
-    share = PERCENT * summary.above[name]
-    label(axes, f"b  {arm_of(name).text}: positives likelier at {share:.0f} %", "step", "log-likelihood (nats/token)")
+    axes.set_ylim(low, high + 0.35 * (high - low))
+    axes.legend(loc="upper left")
+    share = f"A > 0 likelier at\n{PERCENT * summary.above[name]:.0f} % of steps"
+    axes.text(0.98, 0.96, share, transform=axes.transAxes, ha="right", va="top", fontsize=10, color=INK)
+    label(axes, f"b  {arm_of(name).text}", "step", "log-likelihood (nats/token)")
 
 
 def build(data: Data) -> Built:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
-from figures.arms import arm_of, leading
+from figures.arms import arm_of, in_order, leading
 from figures.audit_tables import each
 from figures.curves import PERCENT, legend_below
 from figures.entry import Built, Entry, main_of
@@ -80,8 +81,8 @@ def draw(summary: Summary) -> Figure:
         for letter, place, (setting, found) in zip("bc", (-2, -1), summary.pass_at.items(), strict=True):
             draw_pass_at(axes[place], found)
             label(axes[place], f"{letter}  {SETTING_NAMES[setting]}", "K (samples a prompt)", "pass@K (% of prompts)")
-        shown = dict.fromkeys(name for found in summary.pass_at.values() for name in found)
-        legend_below(figure, list(shown), 6, band=False)
+        shown = {name for found in summary.pass_at.values() for name in found} | set(summary.sizes.arm)
+        legend_below(figure, in_order(shown), 6, band=False)
     return figure
 
 
@@ -103,7 +104,10 @@ def draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
         errors = PERCENT * np.array([rows.value - rows.low, rows.high - rows.value])
         axes.errorbar(rows.parameters, PERCENT * rows.value, errors, color=line.color, ls=line.dash, marker=line.marker)
     axes.set_xscale("log")
-    label(axes, "a  Ours", "parameters", "pass@1 (%)")
+    found = sorted(sizes.parameters.unique())
+    axes.set_xticks(found, [f"{size / 1e6:.2g}" for size in found])
+    axes.xaxis.set_minor_locator(NullLocator())
+    label(axes, "a  Ours", "parameters ($10^6$)", "pass@1 (%)")
 
 
 def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:

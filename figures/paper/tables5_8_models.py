@@ -45,7 +45,7 @@ def of_model(number: int) -> Callable[[Data], Built]:
         sizes = data.table("sizes", SIZES)
         largest = sizes[sizes.parameters == sizes.parameters.max()]
         ours = {
-            f"{arm_of(row['arm']).text}, {row['parameters']:.2g} parameters": {
+            f"{arm_of(row['arm']).text}, {row['parameters'] / 1e6:.2g} million parameters": {
                 "ours: pass@1 (%)": f"{100 * row['value']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
             }
             for row in largest.to_dict("records")

@@ -23,7 +23,7 @@ from figures.paper import (
     fig6_baselines,
     fig7_effective_batch,
     table1_properties,
-    table2_benchmark,
+    table2_main,
     table3_progress,
     table_arithmetic,
 )
@@ -260,7 +260,7 @@ def test_properties_are_ticked_by_the_worst_seed():
 
 def test_the_benchmark_has_ours_and_the_papers_side_by_side():
     final = evaluations(evaluation("4 0"), evaluation("4 2", arm="clip_cov", setting="paper"))
-    found, _ = table2_benchmark.summarise(final, Data().paper())
+    found, _ = table2_main.summarise(final, Data().paper())
     assert found.loc["GRPO", "ours, temperature 1: pass@1 (%)"].startswith("50.0 [")
     assert found.loc["GRPO", "paper: Avg pass@32"] == "74.0"
     assert found.loc["Clip-Cov", "ours, 0.6 / 0.95 / 20: pass@1 (%)"].startswith("75.0 [")

@@ -51,7 +51,7 @@ def build(data: Data) -> Built:
 
 
 ENTRY = Entry(
-    "table2_benchmark",
+    "table2_main",
     "Table 2: main benchmark",
     "Ours: held-out prompts at the end of the constant part, percent, with 95 % intervals over prompts, at temperature "
     "1 and in the paper's setting. The paper's: Qwen3-4B-Base, percent as printed; its methods without an arm here are "
