@@ -10,6 +10,7 @@ from figures.entry import PICTURES, Entry, Written, write
 from figures.own import (
     audit_panels,
     authority_map,
+    comparison,
     controllers,
     ledger_bars,
     positives_negatives,
@@ -56,6 +57,7 @@ OWN = (
     simulated_schedules.ENTRY,
     prediction.ENTRY,
     controllers.ENTRY,
+    comparison.ENTRY,
     square_wave.ENTRY,
 )
 TABLES = (
@@ -78,7 +80,8 @@ img { max-width: 100%; border: 1px solid #ddd } h3 { margin: 2.5rem 0 .3rem }
 td, th { border-bottom: 1px solid #ddd; padding: .2rem .6rem; text-align: left; white-space: nowrap }
 </style></head><body>
 <h1>Figures and tables</h1>
-<p>Made by <code>entrocraft figures build all</code> from the small tables in <code>figures/data</code>.</p>
+<p>Made by <code>entrocraft figures build all</code> from the small tables in <code>figures/data</code>;
+<code>SOURCES.md</code> there says what they are. Nothing that is missing is made up: it is named in red.</p>
 """
 
 
@@ -122,12 +125,16 @@ def section_of(item: Written, data: Data) -> str:
 
 
 def source_of(source: str, data: Data) -> str:
-    """Return where numbers come from, with the command and the commit that made them where they are known."""
+    """Return where numbers come from, with the command and the commits that made them where they are known."""
     known = data.provenance(source)
-    made = [f"<code>{html.escape(str(known['command']))}</code>"] if "command" in known else []
-    made += [f"commit {html.escape(str(known['commit'])[:10])}"] if known.get("commit") else []
-    made += [f"seed {html.escape(str(known['seed']))}"] if "seed" in known else []
-    return f"<code>{html.escape(source)}</code>" + (f" ({', '.join(made)})" if made else "")
+    made = [str(known["command"])] if "command" in known else []
+    if "study" in known:
+        made = [f"entrocraft study tables {known['study']}", f"{known['runs']} runs"]
+        made += [f"{len(known['runs_missing'])} of its protocol missing"] if known.get("runs_missing") else []
+    commits = [known["commit"]] if "commit" in known else list(known.get("git_commits", ()))
+    made += [f"commit {str(commit)[:10]}" for commit in commits]
+    made += [f"seed {known['seed']}"] if "seed" in known else []
+    return f"<code>{html.escape(source)}</code>" + (f" ({html.escape(', '.join(made))})" if made else "")
 
 
 def table_of(table: pd.DataFrame) -> str:

@@ -68,6 +68,14 @@ class Study:
     final: pd.DataFrame
     comparison: pd.DataFrame
 
+    @cached_property
+    def last(self) -> pd.DataFrame:
+        """Evaluations at the end of each run: of its last step on the way, and once more in the final settings."""
+        run = ["part", "arm", "seed"]
+        ends = self.evaluations.groupby(run).step.transform("max")
+        every = pd.concat([self.final, self.evaluations[self.evaluations.step == ends]])
+        return every.drop_duplicates([*run, "setting"])
+
     def arms(self, part: str) -> set[str]:
         """Return the arms whose curves there are in a part."""
         return set(self.curves[self.curves.part == part].arm)

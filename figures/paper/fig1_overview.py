@@ -45,7 +45,7 @@ class Summary:
 
 def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     """Return what the figure shows: the linear schedule, or the constant one where that was not run."""
-    part = "linear" if study.arms("linear") else "constant"
+    part = "linear" if study.arms("linear") - {"grpo"} else "constant"
     if not study.arms(part):
         raise NothingToDrawError("the training study (controllers/curves.csv)")
     ours = leading(study.arms(part))
@@ -56,7 +56,7 @@ def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     notes += absent([*shown, *([] if ours else ["predictive control"])], set(curves.arm))
     if part == "linear" and "grpo" not in study.arms(part):
         notes.append("GRPO does not look at the band; its runs are those of the constant part.")
-    final, setting = final_setting(study.final[study.final.part == "constant"])
+    final, setting = final_setting(study.last[study.last.part == "constant"])
     notes.append(
         f"c is of the constant part, sampled at {setting}; lines: 95 % intervals of the arms in a, over prompts."
     )

@@ -45,9 +45,9 @@ class Summary:
 
 def summarise(study: Study, sizes: pd.DataFrame, numbers: pd.DataFrame) -> Summary:
     """Return what the figure shows, of the constant part."""
-    final = study.final[study.final.part == "constant"]
+    final = study.last[study.last.part == "constant"]
     if final.empty:
-        raise NothingToDrawError("held-out evaluations of the training study (controllers/final.csv)")
+        raise NothingToDrawError("held-out evaluations of the training study (controllers/evaluations.csv)")
     ours = leading(set(final.arm))
     shown = [name for name in ("grpo", "bonus_0.03", "clip_cov", "algorithm1", "released", ours) if name]
     pass_at = {
@@ -120,6 +120,8 @@ def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:
             x, PERCENT * y, PERCENT * np.array([y - low, high - y]), color=line.color, ls=line.dash,
             marker=line.marker, ms=4.5, lw=1.4, elinewidth=0.8,
         )  # fmt: skip
+    if not found:
+        axes.text(0.5, 0.5, "not there", transform=axes.transAxes, ha="center", color="#777777")
     axes.set_xscale("log", base=2)
     axes.set_xticks(DRAWS, [str(k) for k in DRAWS])
     axes.set_ylim(0, 100)

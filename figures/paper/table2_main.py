@@ -46,7 +46,7 @@ def published(paper: pd.DataFrame, method: str) -> dict[str, str]:
 
 def build(data: Data) -> Built:
     """Load and summarise."""
-    found, notes = summarise(data.study.final, data.paper())
+    found, notes = summarise(data.study.last, data.paper())
     return Built(table=found, notes=notes)
 
 

@@ -1,5 +1,6 @@
 """`entrocraft figures build all`, from the committed tables."""
 
+import json
 import re
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 
 from figures import entry
 from figures.cli import figures_command
-from figures.gallery import ENTRIES
-from figures.study import COLUMNS
+from figures.gallery import ENTRIES, source_of
+from figures.study import COLUMNS, Data
 
 KEYS = ("part", "arm", "seed", "step")
 OF_STUDIES = [name for name, made in ENTRIES.items() if "controllers" in made.sources]
@@ -36,6 +37,15 @@ def test_all_is_made_of_the_committed_tables(command, tmp_path, undrawn):
     assert links
     assert all((tmp_path / link).is_file() for link in links)
     assert str(tmp_path) not in page
+    assert "simulations/drift</code> (entrocraft simulate drift --output runs/drift, commit " in page
+
+
+def test_the_page_says_what_studies_numbers_are_of(tmp_path):
+    known = {"study": "mine", "runs": 7, "runs_missing": ["a", "b"], "git_commits": {"0123456789abcdef": 7}}
+    (tmp_path / "provenance.json").write_text(json.dumps(known))
+    said = source_of("controllers", Data(controllers=tmp_path))
+    for word in ("study tables mine", "7 runs", "2 of its protocol missing", "commit 0123456789"):
+        assert word in said
 
 
 @pytest.fixture
@@ -65,7 +75,22 @@ def study(tmp_path):
         for setting in ("t1", "paper")
     ]
     last = [row for row in evaluations if row["step"] == 60]
-    tables = {"runs": runs, "curves": curves, "steps": curves, "evaluations": evaluations, "final": last}
+    differences = [
+        {
+            **key,
+            "setting": "t1",
+            "quantity": "pass@1",
+            "comparison": way,
+            "value": 0.1,
+            "low": 0,
+            "high": 0.2,
+            "seeds": 2,
+        }
+        for key in keys
+        for way in ("level", "same_samples", "same_entropy")
+    ]
+    tables = {"runs": runs, "curves": curves, "steps": curves, "comparison": differences}
+    tables |= {"evaluations": evaluations, "final": last}
     folder = tmp_path / "study"
     folder.mkdir()
     for name, rows in tables.items():
@@ -81,7 +106,7 @@ def test_a_whole_study_can_be_drawn(command, tmp_path, undrawn, study):
     assert {path.stem for path in (tmp_path / "pictures").iterdir()} == set(OF_STUDIES)
 
 
-@pytest.mark.parametrize("kept", ["runs", "curves", "steps", "evaluations", "final"])
+@pytest.mark.parametrize("kept", ["runs", "curves", "steps", "evaluations", "final", "comparison"])
 def test_part_of_a_study_can_be_drawn(command, tmp_path, undrawn, study, kept):
     for file in study.iterdir():
         if file.stem != kept:

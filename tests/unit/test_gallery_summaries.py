@@ -8,6 +8,7 @@ from figures.arms import ARMS, arm_of
 from figures.estimates import estimate, held_out, over_seeds, pass_at_k, smoothed
 from figures.own import (
     authority_map,
+    comparison,
     controllers,
     ledger_bars,
     positives_negatives,
@@ -108,9 +109,9 @@ def test_names_say_schedules_and_targets_that_are_too_high():
 
 
 def test_positives_are_likelier_at_a_share_of_the_steps():
-    right = {"log_likelihood_positive": [-1.0, -2.0, np.nan], "log_likelihood_negative": [-2.0, -1.0, -1.0]}
-    found = fig2_likelihood.summarise(curve("grpo", 1.0, 1.0, 1.0, **right), pd.DataFrame())
-    assert found.above == {"grpo": 0.5}
+    right = {"log_likelihood_positive": [-1.0, -2.0, -1.0, np.nan], "log_likelihood_negative": [-2.0, -1.0, -3, -1]}
+    found = fig2_likelihood.summarise(curve("grpo", 1.0, 1.0, 1.0, 1.0, **right), pd.DataFrame())
+    assert found.above == {"grpo": pytest.approx(2 / 3)}
     assert any("condition.csv" in note for note in found.notes)
 
 
@@ -296,3 +297,31 @@ def test_the_papers_arithmetic_disagrees_in_three_places():
 def test_methods_of_the_paper_look_as_our_arms_do():
     assert line_of_method("GRPO+Clip-Cov") == ARMS["clip_cov"].line
     assert line_of_method("GRPO+Entrocraft") == ARMS["algorithm1"].line
+
+
+def test_the_end_of_a_run_is_its_last_evaluation_and_the_final_ones():
+    on_the_way = evaluations(evaluation("1"), evaluation("2", step=100), evaluation("3", step=60, arm="nsr"))
+    final = evaluations(evaluation("4", step=100, setting="paper"))
+    found = study(evaluations=on_the_way, final=final).last
+    assert {(row.arm, row.setting): row.counts for row in found.itertuples()} == {
+        ("grpo", "paper"): "4",
+        ("grpo", "t1"): "2",
+        ("nsr", "t1"): "3",
+    }
+
+
+def test_differences_are_of_the_constant_part_at_temperature_1():
+    keys = ["part", "arm", "setting", "quantity", "comparison", "seeds"]
+    rows = [("constant", "soft", "t1", "pass@1", way, 2) for way in ("level", "same_samples", "same_entropy")]
+    rows += [
+        ("linear", "aec", "t1", "pass@1", "same_samples", 5),
+        ("constant", "aec", "paper", "pass@1", "same_samples", 5),
+    ]
+    rows += [
+        ("constant", "nsr", "t1", "pass@8", "same_samples", 5),
+        ("constant", "aec", "t1", "reward", "same_samples", 5),
+    ]
+    found = comparison.summarise(pd.DataFrame(rows, columns=keys))
+    assert found.arms == ["nsr", "soft"]
+    assert found.rows.comparison.tolist() == ["same_samples", "same_entropy", "same_samples"]
+    assert found.notes[-1] == "Of fewer than three seeds, whose spread the intervals hardly see: soft weights."
