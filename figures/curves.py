@@ -14,16 +14,31 @@ from figures.style import BAND, Line
 
 PERCENT = 100
 SMOOTHING = 3  # bins of 5 steps
+TINY = 1e-4  # nats
 MANY = 8  # evaluations, from which on intervals are shaded
 STROKES = ("1", "2", "3", "x", "$2$", "$4$")
 
 
 def draw_band(axes: Axes, rows: pd.DataFrame) -> None:
     """Draw the band that a part asks for; where it jumps, with upright edges."""
-    band = rows.dropna(subset=["entropy_low"]).drop_duplicates("step").sort_values("step")
-    jumps = bool((band.entropy_low.diff().abs() > (band.entropy_high - band.entropy_low)).any())
+    band = edges(rows)
+    jumps = has_jumps(band)
     look: Any = {"color": BAND, "alpha": 0.55, "lw": 0, "zorder": 0, "step": "post" if jumps else None}
     axes.fill_between(band.step, band.entropy_low, band.entropy_high, **look)
+
+
+def edges(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the band at each step; where it jumps, without bins that mean over both sides of a jump."""
+    band = rows.dropna(subset=["entropy_low"]).drop_duplicates("step").sort_values("step")
+    low = band.entropy_low
+    between = (low - low.shift()).abs().gt(TINY) & (low - low.shift(-1)).abs().gt(TINY)
+    return band[~between | (band.step == band.step.max())] if has_jumps(band) else band
+
+
+def has_jumps(band: pd.DataFrame) -> bool:
+    """Return whether the band moves by more than its own width within two bins."""
+    width = band.entropy_high - band.entropy_low
+    return bool((band.entropy_low - band.entropy_low.shift(2)).abs().gt(width).any())
 
 
 def draw_curve(axes: Axes, table: pd.DataFrame, line: Line, scale: float = 1, label: str | None = None) -> None:

@@ -120,7 +120,8 @@ def section_of(item: Written, data: Data) -> str:
     links = [f'<a href="{PICTURES}/{file.name}">{ending}</a>' for ending, file in item.files.items()]
     sources = "; ".join(source_of(source, data) for source in entry.sources)
     command = f"<code>entrocraft figures build {entry.name}</code>"
-    parts.append(f'<p class="from">{" ".join(links)} &middot; From: {sources} &middot; {command}</p>')
+    said = [" ".join(links), f"From: {sources}", command]
+    parts.append(f'<p class="from">{" &middot; ".join(filter(None, said))}</p>')
     return "\n".join(parts)
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from figures.arms import ARMS, arm_of
+from figures.curves import edges
 from figures.estimates import estimate, held_out, over_seeds, pass_at_k, smoothed
 from figures.own import (
     authority_map,
@@ -325,3 +326,10 @@ def test_differences_are_of_the_constant_part_at_temperature_1():
     assert found.arms == ["nsr", "soft"]
     assert found.rows.comparison.tolist() == ["same_samples", "same_entropy", "same_samples"]
     assert found.notes[-1] == "Of fewer than three seeds, whose spread the intervals hardly see: soft weights."
+
+
+def test_a_bin_over_both_sides_of_a_jump_is_no_part_of_the_band():
+    band = {"entropy_low": [0.5, 0.5, 0.42, 0.3, 0.3], "entropy_high": [0.6, 0.6, 0.52, 0.4, 0.4]}
+    assert edges(curve("soft", 1, 1, 1, 1, 1, **band)).step.tolist() == [0, 5, 15, 20]
+    falling = {"entropy_low": [0.5, 0.49, 0.48], "entropy_high": [0.6, 0.59, 0.58]}
+    assert edges(curve("soft", 1, 1, 1, **falling)).step.tolist() == [0, 5, 10]
