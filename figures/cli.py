@@ -15,6 +15,7 @@ from figures.fig_audit import draw_audit
 from figures.fig_quickstart import draw_quickstart
 from figures.fig_simulation import draw_simulation
 from figures.gallery import ENTRIES, PAGE, build_all
+from figures.ledger.cli import ledger_command
 from figures.load import load_one_audit, load_runs
 from figures.page import load_one_page, page_markdown, page_text
 from figures.study import Data
@@ -98,13 +99,15 @@ def build(name: str, paths: Sequence[Path], output: Path) -> tuple[str, Path]:
 
 
 def figures_command(arguments: Sequence[str], tabulate: Tabulate | None = None) -> int:
-    """Run `entrocraft figures build NAME [PATHS...]`.
+    """Run `entrocraft figures build NAME [PATHS...]` or `entrocraft figures ledger`.
 
     Args:
         arguments: of the command.
         tabulate: writes a study's tables from its runs, for `--from-runs`: (name of the study, folder of its runs,
             folder of the tables). Figures themselves know nothing of runs.
     """
+    if list(arguments[:1]) == ["ledger"]:
+        return ledger_command(arguments[1:])
     parser = figures_parser()
     chosen = parser.parse_args(arguments)
     if chosen.name in FIGURES:
@@ -133,7 +136,10 @@ def figures_command(arguments: Sequence[str], tabulate: Tabulate | None = None) 
 
 def figures_parser() -> ArgumentParser:
     """Return the parser of `entrocraft figures`."""
-    parser = ArgumentParser(prog="entrocraft figures", description="Draw figures and tables from what is on disk.")
+    parser = ArgumentParser(
+        prog="entrocraft figures",
+        description="Draw figures and tables from what is on disk; `figures ledger` writes the ledger of claims.",
+    )
     parser.add_argument("action", choices=["build"], help="what to do")
     parser.add_argument("name", choices=[ALL, *sorted(FIGURES), *ENTRIES], help="which figure or table")
     reads = "; ".join(f"{name}: {picture.reads}" for name, picture in FIGURES.items())

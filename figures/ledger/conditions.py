@@ -1,0 +1,82 @@
+"""What a claim's numbers must be for it to hold, and the verdict that follows from them."""
+
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from figures.ledger.number import Number
+
+COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+FORM = re.compile(r"(?P<left>[\w.]+) (?P<sign><=|>=|<|>) (?P<right>-?[\w.]+)")
+ENOUGH_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A comparison of a number, or of an end of its interval, with another one or with a constant.
+
+    Args:
+        left: `name`, `name.low` or `name.high`.
+        sign: of `COMPARISONS`.
+        right: likewise, or a constant.
+    """
+
+    left: str
+    sign: str
+    right: str
+
+    @property
+    def names(self) -> set[str]:
+        """The numbers that it is about."""
+        return {side.partition(".")[0] for side in (self.left, self.right) if side[0].isalpha()}
+
+    def holds(self, numbers: Mapping[str, Number]) -> bool | None:
+        """Return whether it holds; None where a number, or the end of an interval, is not there."""
+        left, right = value_of(self.left, numbers), value_of(self.right, numbers)
+        if left is None or right is None:
+            return None
+        return bool(COMPARISONS[self.sign](left, right))
+
+
+def condition_of(text: str) -> Condition:
+    """Return the condition of a text.
+
+    Raises:
+        ValueError: another form.
+
+    >>> condition_of("rmse.high <= 0.05")
+    Condition(left='rmse.high', sign='<=', right='0.05')
+    """
+    found = FORM.fullmatch(text)
+    if not found:
+        raise ValueError(f"ledger condition({text!r}) must read `name < 0.5` or `name.low > other`. Mend its spelling.")
+    return Condition(**found.groupdict())
+
+
+def value_of(side: str, numbers: Mapping[str, Number]) -> float | None:
+    """Return the value of a side of a comparison, None where it was not measured."""
+    if not side[0].isalpha():
+        return float(side)
+    name, _, end = side.partition(".")
+    value = getattr(numbers[name], end or "value")
+    return None if value is None or value != value else float(value)
+
+
+def follows(conditions: Sequence[Condition], numbers: Mapping[str, Number]) -> str:
+    """Return the verdict that follows from the numbers: all conditions, some, or none of them hold.
+
+    `not yet` where one cannot be said, or where a number that it is about is of fewer than `ENOUGH_SEEDS` seeds.
+
+    >>> three = {"x": Number(3.0)}
+    >>> [follows([condition_of(f"x > {least}") for least in pair], three) for pair in ((1, 2), (2, 4), (4, 5))]
+    ['holds', 'in part', 'does not']
+    """
+    found = [condition.holds(numbers) for condition in conditions]
+    about = {name for condition in conditions for name in condition.names}
+    few = any(number.seeds is not None and number.seeds < ENOUGH_SEEDS for number in map(numbers.__getitem__, about))
+    if few or None in found:
+        return "not yet"
+    if all(found):
+        return "holds"
+    return "in part" if any(found) else "does not"
