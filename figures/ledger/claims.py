@@ -25,7 +25,7 @@ VERDICTS = {
     IN_PART: "one part of the claim, or under some conditions alone; the reason says which",
     DOES_NOT: "what was measured disagrees",
     ELSEWHERE: "needs the paper's weights and hardware; the commands are below",
-    NOT_YET: "the runs that decide it are not there, or one seed of them alone",
+    NOT_YET: "the runs that decide it are not there, are of one seed, or leave it open within their interval",
 }
 
 

@@ -32,11 +32,19 @@ class Condition:
         return {side.partition(".")[0] for side in (self.left, self.right) if side[0].isalpha()}
 
     def holds(self, numbers: Mapping[str, Number]) -> bool | None:
-        """Return whether it holds; None where a number, or the end of an interval, is not there."""
+        """Return whether it holds; None where that cannot be said.
+
+        That is where a number, or the end of an interval, is not there, and where one end of the interval meets the
+        condition and the other does not.
+        """
         left, right = value_of(self.left, numbers), value_of(self.right, numbers)
         if left is None or right is None:
             return None
-        return bool(COMPARISONS[self.sign](left, right))
+        compare = COMPARISONS[self.sign]
+        if compare(left, right):
+            return True
+        other = value_of(other_end(self.left), numbers) if "." in self.left else None
+        return None if other is not None and compare(other, right) else False
 
 
 def condition_of(text: str) -> Condition:
@@ -54,6 +62,16 @@ def condition_of(text: str) -> Condition:
     return Condition(**found.groupdict())
 
 
+def other_end(side: str) -> str:
+    """Return the other end of an interval.
+
+    >>> other_end("rmse.low")
+    'rmse.high'
+    """
+    name, _, end = side.partition(".")
+    return f"{name}.{'high' if end == 'low' else 'low'}"
+
+
 def value_of(side: str, numbers: Mapping[str, Number]) -> float | None:
     """Return the value of a side of a comparison, None where it was not measured."""
     if not side[0].isalpha():
@@ -66,7 +84,7 @@ def value_of(side: str, numbers: Mapping[str, Number]) -> float | None:
 def follows(conditions: Sequence[Condition], numbers: Mapping[str, Number]) -> str:
     """Return the verdict that follows from the numbers: all conditions, some, or none of them hold.
 
-    `not yet` where one cannot be said, or where a number that it is about is of fewer than `ENOUGH_SEEDS` seeds.
+    `not yet` where that cannot be said of one, or where a number of one is of fewer than `ENOUGH_SEEDS` seeds.
 
     >>> three = {"x": Number(3.0)}
     >>> [follows([condition_of(f"x > {least}") for least in pair], three) for pair in ((1, 2), (2, 4), (4, 5))]

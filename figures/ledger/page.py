@@ -84,6 +84,9 @@ def block(row: Measured, data: Data) -> str:
         lines.append(f"- Shown by: {', '.join(f'`{file}`' for file in claim.evidence)}")
     if claim.picture:
         lines.append(f"- Picture or table: [`{claim.picture}`]({GALLERY}#{claim.picture})")
+    larger = [run["name"] for run in read(FOLDER / "full_scale.yaml")["runs"] if claim.id in run["claims"]]
+    if larger:
+        lines.append(f"- [With the paper's models](#with-the-papers-models): {'; '.join(larger)}")
     if claim.commands:
         lines.append(f"- Again: {'; '.join(f'`{command}`' for command in claim.commands)}")
     return "\n".join(lines)

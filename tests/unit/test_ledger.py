@@ -105,8 +105,10 @@ def test_the_verdict_follows_from_the_numbers():
         return follows([condition_of(text) for text in texts], numbers)
 
     assert verdict("x > 2.5", "x.low > y") == "holds"
-    assert verdict("x > 2.5", "x.low > 2.5") == "in part"
-    assert verdict("x.low > 2.5", "x.high < -1") == "does not"
+    assert verdict("x > 2.5", "x.low > 4.5") == "in part"
+    assert verdict("x.low > 4.5", "x.high < -1") == "does not"
+    assert verdict("x > 2.5", "x.low > 2.5") == "not yet"  # the interval has both
+    assert verdict("x > 2.5", "x.high < 2.5") == "not yet"
     assert verdict("x > 2.5", "none > 0") == "not yet"
     assert verdict("y.low > 0") == "not yet"
     assert verdict("x > 2.5", "few > 0") == "not yet"
