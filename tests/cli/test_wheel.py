@@ -71,7 +71,7 @@ def test_the_wheel_holds_what_is_needed_and_no_more(wheel):
     tops = {name.partition("/")[0] for name in names}
     info = {name for name in tops if name.endswith(".dist-info")}
     assert tops - info == {"entrocraft.py", "entropy_theory", "trainer", "simulations", "figures"}
-    for folder in ("trainer/presets", "trainer/base_models/countdown-0.2m", "figures/data"):
+    for folder in ("trainer/presets", "trainer/base_models/countdown-0.2m", "figures/data", "figures/ledger/words"):
         for path in filter(Path.is_file, (ROOT / folder).rglob("*")):
             assert path.relative_to(ROOT).as_posix() in names
     sources = {
