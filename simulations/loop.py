@@ -220,7 +220,7 @@ class Simulation:
             )
         self.setting, self.repeats, self.traced = setting, repeats, trace
         self.dtype, self.device = dtype, device
-        start, self.rollout_draws, self.prompt_draws, self.noise_draws = generators(seed)
+        start, self.rollout_draws, self.prompt_draws, self.noise_draws, self.filter_draws = generators(seed)
         parameters = setting.policy.start(repeats, generator=start, dtype=dtype, device=device)
         self.reference = parameters
         self.state = State(parameters, setting.optimizer.start(parameters), setting.algorithm.start(), 0)
@@ -268,10 +268,20 @@ class Simulation:
         following = setting.band(min(before.step + 1, setting.steps - 1))
         rollouts = self.rollouts(uniforms)
         entropy = rollouts.contexts.entropy.mean(-1)
-        groups, filtered = algorithm.decide(
-            before.states, rollouts.rewards, entropy, band, before.step, rollouts.record, following
+        draws = None
+        if "uniforms" in algorithm.needs:
+            draws = self.uniforms(tuple(rollouts.rewards.shape), self.filter_draws)
+        groups = algorithm.see(
+            before.states,
+            rollouts.rewards,
+            entropy,
+            band,
+            before.step,
+            rollouts.record,
+            next_band=following,
+            uniforms=draws,
         )
-        filtered = filtered.checked(groups)
+        filtered = algorithm.decide(before.states, groups)
         update = self.exact_update() if setting.exact_gradient else self.update(rollouts, filtered)
         change = None
         if setting.measure or "measured_change" in algorithm.needs:
@@ -433,8 +443,8 @@ class Update:
 
 
 def generators(seed: int) -> list[torch.Generator]:
-    """Return generators for first parameters, rollouts, prompts and noise."""
-    seeds = np.random.SeedSequence(seed).generate_state(4, np.uint64)
+    """Return generators for first parameters, rollouts, prompts, noise and filters."""
+    seeds = np.random.SeedSequence(seed).generate_state(5, np.uint64)
     return [torch.Generator().manual_seed(int(value >> np.uint64(1))) for value in seeds]
 
 

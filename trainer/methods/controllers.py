@@ -1,232 +1,365 @@
 """Predictive controllers: choose the update so that its predicted entropy change is the wanted one.
 
-All three predict with E4: rollout i changes the batch's entropy by scale * A_i * sum_t (N - S_t) / tokens, `scale`
-being the logits' step per unit of advantage over one token's share of the loss. They want the whole gap between the
-band's centre and the entropy, and differ in what they change: which rollouts count, with what weight, or an entropy
-bonus.
+A batch's effect on entropy is predicted rollout by rollout (or token by token), in one of two ways:
 
-Valid as a prediction where every context owns its logits (the tabular case). With shared parameters the scale is
-learnt from what was measured, and the prediction keeps only part of its worth; see `theory` in a run's metrics.
+* `tabular`, from what was recorded while sampling (E4): sum_t A_t (N_t - S_t) / tokens. Exact at first order where
+  every context owns its logits; with shared parameters its gain is learnt from what was measured.
+* `directional`, with the parameters that contexts share (E7): sum_t A_t <grad log pi_t, u> / tokens, u the
+  preconditioned gradient of entropy times the learning rate. Costs a backward pass over a few rollouts and a forward
+  pass over the batch.
+
+The controllers differ in what they change so that the prediction meets the want: which rollouts count (`Rejection`),
+with what weight (`SoftWeights`), or the coefficient of an entropy bonus (`SolvedBonus`). The first two add no term to
+the loss; all leave rewards and baselines as they are.
+
+The want: with estimates of entropy and drift (`tracking.Observer`) and of the gain g (`tracking.Gain`),
+
+    entropy to come = estimate + g * carried in momentum + drift * lag
+    wanted = (fraction * (aim - entropy to come) - drift) / g
+
+in units of the prediction. The drift is what integral action is here: it is learnt from what updates did and batches
+showed, not from the error, so it does not wind up while a want is out of reach.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trainer.methods.least_change import Solution, fewest_rejections, least_squares_weights
 from trainer.methods.stages import Filtered, Groups, Observation, State
+from trainer.methods.tracking import Estimate, Gain, Observer
+
+Influence = Literal["tabular", "directional"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a batch would do to entropy at first order, per unit of scale.
+    """What a batch would do to entropy at first order, in units of the gain.
 
     Args:
-        each: `[*R, P, G]`, of each rollout, nats per token.
-        total: `[*R]`, of all together.
+        tokens: `[*R, P, G, T]`, of each token of weight 1, nats per token.
         bonus: `[*R]`, of an entropy bonus with coefficient 1.
+        carried: `[*R]`, what earlier batches will still do through momentum.
     """
 
-    each: Float[Tensor, "*R P G"]
-    total: Float[Tensor, "*R"]
+    tokens: Float[Tensor, "*R P G T"]
     bonus: Float[Tensor, "*R"]
+    carried: Float[Tensor, "*R"]
+
+    @property
+    def rollouts(self) -> Float[Tensor, "*R P G"]:
+        """Of each rollout."""
+        return self.tokens.sum(-1)
+
+    @property
+    def total(self) -> Float[Tensor, "*R"]:
+        """Of all together, as they are."""
+        return self.tokens.sum((-3, -2, -1))
 
 
-def predict(groups: Groups, method: str) -> Prediction:
-    """Return the E4 prediction of a batch: sum_t A_t (N - S_t) / tokens of each rollout.
+def predict(groups: Groups, influence: Influence, carried: Tensor | float, method: str) -> Prediction:
+    """Return the prediction of a batch.
 
-    Source: E4, arXiv 2602.03392, Theorem 3.3; the bonus's part is the square of E2's gradient.
+    Args:
+        groups: the batch.
+        influence: `tabular` or `directional`.
+        carried: what earlier batches carry, for `tabular`; the direction knows its own.
+        method: who asks, for messages.
+
+    Raises:
+        ValueError: the batch has no record of tokens, or no direction.
+
+    Source: `tabular` E4, arXiv 2602.03392, Theorem 3.3, and the square of E2's gradient; `directional` E7 and E8.
     """
-    record = groups.tokens_of(method, "influence", "responsiveness")
-    tokens = record.tokens.clamp(min=1).to(groups.rewards.dtype)
-    assert record.influence is not None
-    assert record.responsiveness is not None
-    each = (groups.token_advantages * record.influence).sum(-1) / tokens[..., None, None]
-    return Prediction(each, each.sum((-2, -1)), record.responsiveness.sum((-3, -2, -1)) / tokens)
+    if influence == "directional":
+        if groups.direction is None:
+            raise ValueError(
+                f"{method}(groups) must have groups.direction for influence='directional'; got none. Give Groups a "
+                "Direction, or choose influence: tabular."
+            )
+        found = groups.direction
+        per_advantage, bonus, carried = found.tokens, found.bonus, found.carried
+        record = groups.tokens_of(method)
+    else:
+        record = groups.tokens_of(method, "influence", "responsiveness")
+        assert record.influence is not None
+        assert record.responsiveness is not None
+        per_advantage = record.influence
+        bonus = record.responsiveness.sum((-3, -2, -1)) / record.tokens.clamp(min=1)
+    if groups.denominators is None:
+        denominators = record.tokens.clamp(min=1).to(groups.rewards.dtype)[..., None, None]
+    else:
+        denominators = groups.denominators
+    tokens = groups.token_advantages * per_advantage / denominators[..., None]
+    bonus = bonus.to(tokens)
+    return Prediction(tokens, bonus, torch.as_tensor(carried).to(bonus).expand_as(bonus))
 
 
 @dataclass(frozen=True)
-class _Predictive:
-    """What the three controllers share: the scale, given or learnt.
+class Predictive:
+    """What the controllers share: prediction, estimates, the want.
 
     Args:
-        scale: entropy change per unit of prediction; None learns it from the measured changes.
-        forgetting: discount a step of what the scale is learnt from; 0.95 remembers about 20 steps.
-        first_scale: the scale until something was measured.
+        influence: `tabular` or `directional`.
+        gain: entropy change per unit of prediction; None learns it from the measured changes.
+        fraction: share of the gap asked for in a step, in (0, 1].
+        smoothing: weight of the entropy's estimate against a new batch, in [0, 1); 0 believes the batch, and learns no
+            drift from it.
+        dead_band: while the entropy to come is this near the aim, in half widths of the band, the batch is used whole.
+        side: act on `both` sides, or only where the batch would leave entropy `below` or `above` the want.
+        learning: of the gain.
     """
 
-    scale: float | None = None
-    forgetting: float = 0.95
-    first_scale: float = 1.0
+    influence: Influence = "tabular"
+    gain: float | None = None
+    fraction: float = 0.5
+    smoothing: float = 0.8
+    dead_band: float = 0.0
+    side: Literal["both", "below", "above"] = "both"
+    learning: Gain = field(default_factory=Gain)
 
     def __post_init__(self) -> None:
-        if self.scale is not None and not self.scale > 0:
-            raise ValueError(f"{type(self).__name__}(scale={self.scale}) must be above 0, or None to learn it.")
-        if not self.first_scale > 0:
-            raise ValueError(f"{type(self).__name__}(first_scale={self.first_scale}) must be above 0.")
-        if not 0 < self.forgetting <= 1:
-            raise ValueError(f"{type(self).__name__}(forgetting={self.forgetting}) must be in (0, 1].")
+        if not isinstance(self.learning, Gain):
+            object.__setattr__(self, "learning", Gain(**self.learning))
+        name = type(self).__name__
+        if self.influence not in ("tabular", "directional"):
+            raise ValueError(f"{name}(influence={self.influence!r}) must be 'tabular' or 'directional'.")
+        if self.side not in ("both", "below", "above"):
+            raise ValueError(f"{name}(side={self.side!r}) must be 'both', 'below' or 'above'.")
+        if self.gain is not None and not self.gain > 0:
+            raise ValueError(f"{name}(gain={self.gain}) must be above 0, or None to learn it.")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"{name}(fraction={self.fraction}) must be in (0, 1].")
+        if not self.dead_band >= 0:
+            raise ValueError(f"{name}(dead_band={self.dead_band}) must not be negative.")
+        Observer(self.smoothing)
 
     @property
     def needs(self) -> frozenset[str]:
-        """Influence and responsiveness; the measured change where the scale is learnt."""
-        learnt = {"measured_change"} if self.scale is None else set()
-        return frozenset({"influence", "responsiveness"} | learnt)
+        """What predicts, and the measured change where the gain is learnt."""
+        predicts = {"direction"} if self.influence == "directional" else {"influence", "responsiveness"}
+        return frozenset(predicts | ({"measured_change"} if self.gain is None else set()))
 
     def start(self) -> State:
-        """Return discounted sums of predicted times measured and of predicted squared."""
-        return {"cross": 0.0, "square": 0.0}
+        """Return the state before the first batch: the estimate, what momentum carries, and the gain's sums."""
+        return {"seen": 0.0, "entropy": 0.0, "drift": 0.0, "carried": 0.0, **self.learning.start()}
 
-    def scale_of(self, state: State, like: Tensor) -> Tensor:
-        """Return the scale in force, `[*R]`; never negative, since no step reverses its own direction for long."""
-        if self.scale is not None:
-            return torch.full_like(like, self.scale)
-        cross, square = (torch.as_tensor(state[name], dtype=like.dtype) for name in ("cross", "square"))
-        learnt = cross / square.clamp(min=torch.finfo(like.dtype).tiny)
-        return torch.where((square > 0) & (learnt > 0), learnt, self.first_scale).to(like.device).expand_as(like)
+    def line(self, state: State, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gain in force and the offset beside it."""
+        if self.gain is not None:
+            return torch.full_like(like, self.gain), torch.zeros_like(like)
+        return self.learning.line(state, like)
 
-    def wanted(self, groups: Groups, like: Tensor) -> Tensor:
-        """Return the wanted change `[*R]`: the whole gap from the entropy to the band's centre."""
-        return groups.band.centre - torch.as_tensor(groups.entropy).to(like).expand_as(like)
+    def estimate(self, state: State, entropy: Tensor) -> Estimate:
+        """Return the estimate once this batch's entropy is known; the first batch is believed."""
+        predicted = Estimate(*(torch.as_tensor(state[name]).to(entropy) for name in ("entropy", "drift")))
+        found = Observer(self.smoothing).corrected(predicted, entropy)
+        seen = torch.as_tensor(state["seen"]).to(entropy) > 0
+        return Estimate(torch.where(seen, found.entropy, entropy), torch.where(seen, found.drift, 0.0))
+
+    def wanted(self, state: State, groups: Groups, prediction: Prediction) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the wanted sum of the prediction `[*R]`, and what it was made of."""
+        total = prediction.total
+        gain, offset = self.line(state, total)
+        entropy = torch.as_tensor(groups.entropy).to(total).expand_as(total)
+        estimate = self.estimate(state, entropy)
+        drift = estimate.drift + offset
+        to_come = estimate.entropy + gain * prediction.carried + drift * groups.response.lag
+        error = groups.aim - to_come
+        want = (self.fraction * error - drift) / gain
+        if self.side == "below":
+            want = torch.maximum(want, total)
+        elif self.side == "above":
+            want = torch.minimum(want, total)
+        half = (groups.band.high - groups.band.low) / 2
+        want = torch.where(error.abs() <= self.dead_band * half, total, want) if self.dead_band else want
+        now = groups.response.now
+        info = {
+            "gain": gain,
+            "entropy_estimate": torch.as_tensor(estimate.entropy),
+            "entropy_drift": torch.as_tensor(drift),
+            "wanted": gain * want,
+            "uncontrolled": gain * total,
+            "carried": gain * prediction.carried,
+            "released_unit": (1 - groups.response.kept) * prediction.carried,
+            "response_now": torch.full_like(total, now),
+            "response_kept": torch.full_like(total, groups.response.kept),
+        }
+        return want, info
+
+    def reported(
+        self, info: dict[str, Tensor], unit: Tensor, weights: Tensor, saturated: Tensor, multiplier: Tensor
+    ) -> dict[str, Tensor]:
+        """Return what is logged of a decision; `weights` `[*R, n]` of those parts that have a prediction."""
+        size = weights.sum(-1).square() / weights.square().sum(-1).clamp(min=1e-12) / weights.shape[-1]
+        return {
+            **info,
+            "predicted_unit": unit,
+            "predicted": info["gain"] * unit,
+            "multiplier": multiplier,
+            "saturated": saturated.to(unit),
+            "effective_sample_size": size,
+        }
 
     def step(self, state: State, observation: Observation) -> tuple[State, Mapping[str, Any]]:
-        """Return the state with one more pair of predicted and measured change."""
-        if self.scale is not None or observation.measured_change is None:
-            return state, {}
-        predicted = torch.as_tensor(observation.info["predicted_unit"])
-        measured = torch.as_tensor(observation.measured_change).to(predicted)
-        sums = {"cross": predicted * measured, "square": predicted.square()}
-        return {**state, **{name: self.forgetting * state[name] + value for name, value in sums.items()}}, {}
+        """Return the state with one more step seen: what was predicted of it and what it did."""
+        info = {name: torch.as_tensor(value) for name, value in observation.info.items()}
+        unit = info["predicted_unit"]
+        entropy = torch.as_tensor(observation.entropy).to(unit).expand_as(unit)
+        corrected = self.estimate(state, entropy)
+        now, kept, released = (info[name] for name in ("response_now", "response_kept", "released_unit"))
+        at_once = now * unit + released
+        gain, _ = self.line(state, unit)
+        sums = {name: state[name] for name in self.learning.start()}
+        change = gain * at_once
+        if observation.measured_change is not None:
+            change = torch.as_tensor(observation.measured_change).to(unit).expand_as(unit)
+            if self.gain is None:
+                sums = self.learning.learn(sums, at_once, change)
+        ahead = Observer(self.smoothing).advanced(corrected, change)
+        carried = kept * torch.as_tensor(state["carried"]).to(unit) + (1 - now) * unit
+        estimate = {"seen": 1.0, "entropy": ahead.entropy, "drift": ahead.drift, "carried": carried}
+        return {**estimate, **sums}, {}
+
+
+def flat(values: Tensor, axes: int) -> Tensor:
+    """Return the last axes as one."""
+    return values.flatten(-axes)
 
 
 @dataclass(frozen=True)
-class Rejection(_Predictive):
-    """Drop rollouts in order of their predicted change until the prediction meets the want.
+class Rejection(Predictive):
+    """Accept each rollout with its own probability, such that the prediction of the accepted meets the want.
 
-    Where the batch would leave entropy too low, those that lower it most go first, until what is left meets the want or
-    none that lowers it is left. A batch that would leave it too high is used whole, since learning lowers entropy by
-    itself and every dropped rollout costs reward; `eager` drops those that raise it most there.
-
-    Args:
-        scale: entropy change per unit of prediction; None learns it from the measured changes.
-        forgetting: discount a step of what the scale is learnt from.
-        first_scale: the scale until something was measured.
-        eager: also drop rollouts where the batch would leave entropy too high.
-
-    Source: ours, from E4; the paper's Algorithm 1 drops by the advantage's sign alone.
-    """
-
-    eager: bool = False
-
-    def decide(self, state: State, groups: Groups) -> Filtered:
-        """Return weights 0 or 1."""
-        prediction = predict(groups, "Rejection")
-        scale = self.scale_of(state, prediction.total)
-        want = self.wanted(groups, prediction.total) / scale
-        # Turned so that the batch always falls short: rollouts go from the one that lowers most.
-        sign = torch.where(prediction.total < want, 1.0, -1.0).to(want)[..., None]
-        each = prediction.each.flatten(-2) * sign
-        ordered, order = each.sort(dim=-1, stable=True)
-        total, want_turned = prediction.total[..., None] * sign, want[..., None] * sign
-        # What is left after dropping 1, 2, ... rollouts grows while those that go are negative.
-        short = (total - ordered.cumsum(-1) < want_turned) & (ordered < 0)
-        enough = short.long().sum(-1, keepdim=True) + (total < want_turned).long()
-        dropped = torch.minimum(enough, (ordered < 0).long().sum(-1, keepdim=True))
-        if not self.eager:
-            dropped = dropped * (sign > 0)
-        place = torch.arange(each.shape[-1], device=each.device)
-        kept = (place >= dropped).to(groups.rewards.dtype)
-        weights = torch.zeros_like(kept).scatter(-1, order, kept).unflatten(-1, groups.rewards.shape[-2:])
-        unit = (weights * prediction.each).sum((-2, -1))
-        info = {"predicted_unit": unit, "predicted": unit * scale, "scale": scale}
-        return Filtered(weights, groups.advantages, info)
-
-
-@dataclass(frozen=True)
-class SoftWeights(_Predictive):
-    """Weigh rollout i by clip(1 + lambda s_i / sd(s), 0, most), lambda such that the prediction meets the want.
+    `least_squares`: q_i = clip(1 + lambda s_i, 0, 1), the least sum of squared changes; many rollouts are at some risk.
+    `fewest`: the largest sum of q_i; the most contrary rollouts go, one of them by chance, the rest stay.
 
     Args:
-        scale: entropy change per unit of prediction; None learns it from the measured changes.
-        forgetting: discount a step of what the scale is learnt from.
-        first_scale: the scale until something was measured.
-        most: the largest weight.
-        limit: the largest |lambda|.
+        influence: `tabular` or `directional`.
+        gain: entropy change per unit of prediction; None learns it.
+        fraction: share of the gap asked for in a step.
+        smoothing: weight of the entropy's estimate against a new batch.
+        dead_band: half widths of the band within which the batch is used whole.
+        side: `both`, `below` or `above`.
+        learning: of the gain.
+        rule: `least_squares` or `fewest`.
 
-    Source: ours, from E4; bisection.
+    Source: ours, from E4 or E7; the paper's Algorithm 1 rejects by the advantage's sign alone.
     """
 
-    most: float = 2.0
-    limit: float = 50.0
+    rule: Literal["least_squares", "fewest"] = "least_squares"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.most >= 1 and self.limit > 0):
-            raise ValueError(f"SoftWeights(most={self.most}, limit={self.limit}) must have most >= 1 and limit > 0.")
+        if self.rule not in ("least_squares", "fewest"):
+            raise ValueError(f"Rejection(rule={self.rule!r}) must be 'least_squares' or 'fewest'.")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """As all, and draws."""
+        return super().needs | {"uniforms"}
 
     def decide(self, state: State, groups: Groups) -> Filtered:
-        """Return weights between 0 and `most`."""
-        prediction = predict(groups, "SoftWeights")
-        scale = self.scale_of(state, prediction.total)
-        want = self.wanted(groups, prediction.total) / scale
-        spread = prediction.each.flatten(-2).std(-1, correction=0)[..., None, None]
-        shape = prediction.each / spread.clamp(min=torch.finfo(spread.dtype).tiny)
-
-        def weights(multiplier: Tensor) -> Tensor:
-            return (1 + multiplier[..., None, None] * shape).clamp(0, self.most)
-
-        low, high = torch.full_like(want, -self.limit), torch.full_like(want, self.limit)
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            short = (weights(middle) * prediction.each).sum((-2, -1)) < want
-            low, high = torch.where(short, middle, low), torch.where(short, high, middle)
-        # A batch whose rollouts all predict 0 has nothing to weigh.
-        chosen = torch.where(spread > 0, weights(low), 1.0)
-        unit = (chosen * prediction.each).sum((-2, -1))
-        info = {"predicted_unit": unit, "predicted": unit * scale, "scale": scale, "multiplier": low}
-        return Filtered(chosen, groups.advantages, info)
-
-
-# Halvings of a range of 100: what is left is below float64's rounding of 1.
-BISECTIONS = 50
+        """Return weights 0 or 1."""
+        prediction = predict(groups, self.influence, state["carried"], "Rejection")
+        want, info = self.wanted(state, groups, prediction)
+        each = flat(prediction.rollouts, 2)
+        found = least_squares_weights(each, want, 1.0) if self.rule == "least_squares" else fewest_rejections(each, want)
+        if groups.uniforms is None:
+            raise ValueError("Rejection(groups) must have groups.uniforms; got none. Give Groups one draw a rollout.")
+        accepted = (flat(groups.uniforms, 2) < found.weights).to(each)
+        unit = (accepted * each).sum(-1)
+        info = self.reported(info, unit, accepted, found.saturated, found.multiplier)
+        info["expected"] = info["gain"] * found.change
+        return Filtered(accepted.unflatten(-1, groups.rewards.shape[-2:]), groups.advantages, info)
 
 
 @dataclass(frozen=True)
-class SolvedBonus(_Predictive):
-    """Keep every rollout, and solve each step for the entropy bonus that closes the gap.
-
-    coefficient = clip((want - predicted) / (scale |grad_z H|^2), 0, most): it only ever raises entropy.
+class SoftWeights(Predictive):
+    """Weigh rollouts, or tokens, by clip(1 + lambda s_i, 0, most): the least change of the weights that meets the want.
 
     Args:
-        scale: entropy change per unit of prediction; None learns it from the measured changes.
-        forgetting: discount a step of what the scale is learnt from.
-        first_scale: the scale until something was measured.
-        most: the largest coefficient, nats^-1.
+        influence: `tabular` or `directional`.
+        gain: entropy change per unit of prediction; None learns it.
+        fraction: share of the gap asked for in a step.
+        smoothing: weight of the entropy's estimate against a new batch.
+        dead_band: half widths of the band within which the batch is used whole.
+        side: `both`, `below` or `above`.
+        learning: of the gain.
+        most: the largest weight.
+        level: `rollout`, or `token`: each token's own advantage is weighed.
 
-    Source: ours, from E4 and the square of E2's gradient.
+    Source: ours, from E4 or E7.
     """
 
+    most: float = 2.0
+    level: Literal["rollout", "token"] = "rollout"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.most >= 1:
+            raise ValueError(f"SoftWeights(most={self.most}) must be at least 1.")
+        if self.level not in ("rollout", "token"):
+            raise ValueError(f"SoftWeights(level={self.level!r}) must be 'rollout' or 'token'.")
+
+    def decide(self, state: State, groups: Groups) -> Filtered:
+        """Return weights between 0 and `most`."""
+        prediction = predict(groups, self.influence, state["carried"], "SoftWeights")
+        want, info = self.wanted(state, groups, prediction)
+        axes = 3 if self.level == "token" else 2
+        parts = prediction.tokens if self.level == "token" else prediction.rollouts
+        found: Solution = least_squares_weights(flat(parts, axes), want, self.most)
+        info = self.reported(info, found.change, found.weights, found.saturated, found.multiplier)
+        weights = found.weights.unflatten(-1, parts.shape[-axes:])
+        if self.level == "rollout":
+            return Filtered(weights, groups.advantages, info)
+        return Filtered(torch.ones_like(groups.rewards), groups.token_advantages * weights, info)
+
+
+@dataclass(frozen=True)
+class SolvedBonus(Predictive):
+    """Keep every rollout, and solve each step for the coefficient of an entropy bonus that meets the want.
+
+    coefficient = clip((wanted - total) / effect of a unit bonus, least, most). Below 0 it lowers entropy.
+
+    Args:
+        influence: `tabular` or `directional`.
+        gain: entropy change per unit of prediction; None learns it.
+        fraction: share of the gap asked for in a step.
+        smoothing: weight of the entropy's estimate against a new batch.
+        dead_band: half widths of the band within which the batch is used whole.
+        side: `both`, `below` or `above`.
+        learning: of the gain.
+        least: the smallest coefficient, nats^-1.
+        most: the largest.
+
+    Source: ours, from E4 and the square of E2's gradient, or E7.
+    """
+
+    least: float = 0.0
     most: float = 50.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.most > 0:
-            raise ValueError(f"SolvedBonus(most={self.most}) must be above 0: it only ever raises entropy.")
+        if not (self.least <= 0 <= self.most and self.least < self.most):
+            raise ValueError(f"SolvedBonus(least={self.least}, most={self.most}) must have least <= 0 <= most.")
 
     @property
     def needs(self) -> frozenset[str]:
-        """As the others, and the gradient of entropy."""
+        """As all, and the gradient of entropy."""
         return super().needs | {"entropy_gradient"}
 
     def decide(self, state: State, groups: Groups) -> Filtered:
         """Return all rollouts, and the coefficient."""
-        prediction = predict(groups, "SolvedBonus")
-        scale = self.scale_of(state, prediction.total)
-        want = self.wanted(groups, prediction.total) / scale
-        bonus = ((want - prediction.total) / prediction.bonus.clamp(min=1e-12)).clamp(0, self.most)
-        unit = prediction.total + bonus * prediction.bonus
-        info = {"predicted_unit": unit, "predicted": unit * scale, "scale": scale, "bonus": bonus}
-        return Filtered(torch.ones_like(groups.rewards), groups.advantages, info, bonus)
+        prediction = predict(groups, self.influence, state["carried"], "SolvedBonus")
+        want, info = self.wanted(state, groups, prediction)
+        total, effect = prediction.total, prediction.bonus
+        asked = (want - total) / effect.clamp(min=1e-12)
+        bonus = torch.where(effect > 0, asked.clamp(self.least, self.most), 0.0)
+        whole = torch.ones_like(groups.rewards)
+        info = self.reported(info, total + bonus * effect, flat(whole, 2), bonus != asked, bonus)
+        return Filtered(whole, groups.advantages, {**info, "bonus": bonus}, bonus)

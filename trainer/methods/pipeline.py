@@ -110,7 +110,7 @@ class Algorithm:
         """Return every stage's first state."""
         return {name: dict(stage.start()) for name, stage in self.controllers.items()}
 
-    def decide(
+    def see(
         self,
         states: States,
         rewards: Float[Tensor, "*R P G"],
@@ -118,13 +118,31 @@ class Algorithm:
         band: Band,
         step: int,
         record: TokenRecord | None,
-        next_band: Band | None = None,
-    ) -> tuple[Groups, Filtered]:
-        """Return what the filter saw of a batch and what it decided."""
-        groups = Groups(rewards, self.advantage(rewards), entropy, band, step, record, next_band)
+        **more: Any,
+    ) -> Groups:
+        """Return what the filter is to see of a batch.
+
+        Args:
+            states: of the stages.
+            rewards: of the rollouts.
+            entropy: the batch's, nats per token.
+            band: where it is wanted.
+            step: index of the step, from 0.
+            record: what was recorded of the tokens.
+            more: further fields of `Groups`.
+        """
+        if record is not None:
+            lengths = record.lengths.flatten(-2)
+            tokens = self.denominator(lengths, torch.ones_like(rewards).flatten(-2)).tokens
+            more = {**more, "denominators": tokens.unflatten(-1, rewards.shape[-2:])}
+        groups = Groups(rewards, self.advantage(rewards), entropy, band, step, record, **more)
         if self.shaping is not None:
             groups = replace(groups, advantages=self.shaping.decide(states["shaping"], groups))
-        return groups, self.filter.decide(states["filter"], groups)
+        return groups
+
+    def decide(self, states: States, groups: Groups) -> Filtered:
+        """Return what the filter decides of a batch."""
+        return self.filter.decide(states["filter"], groups).checked(groups)
 
     def surrogate(self, states: States, tokens: TokenBatch, bonus: Tensor | None = None) -> Surrogate:
         """Return the loss of each token: -objective * weight + terms - bonus * entropy.

@@ -86,6 +86,54 @@ class TokenRecord:
         return self.mask.sum((-1, -2, -3))
 
 
+@dataclass(frozen=True)
+class Direction:
+    """How the batch's update moves entropy through the parameters that all contexts share, first order, in nats.
+
+    With u = P grad H, P the optimiser's preconditioner, all times the learning rate.
+
+    Args:
+        tokens: <grad log pi of the sampled token, u>: what a token of advantage 1 adds to the entropy once its gradient
+            has worked itself through momentum, times its row's denominator; 0 where no advantage needs it.
+        bonus: <grad H, u>, likewise of an entropy bonus with coefficient 1.
+        carried: what gradients of earlier batches, held in momentum, will still add.
+    """
+
+    tokens: Float[Tensor, "*R P G T"]
+    bonus: Float[Tensor, "*R"]
+    carried: Float[Tensor, "*R"]
+
+
+@dataclass(frozen=True)
+class Response:
+    """How fast the optimiser answers a batch's gradient; plain gradient descent at once.
+
+    Args:
+        now: share of a batch's effect that comes with its own update; the rest is carried in momentum.
+        kept: share of what is carried that is still carried after an update.
+    """
+
+    now: float = 1.0
+    kept: float = 0.0
+
+    @property
+    def lag(self) -> float:
+        """Effect carried in the steady state, in units of one batch's."""
+        return (1 - self.now) / (1 - self.kept)
+
+    @classmethod
+    def of_momentum(cls, decay: float, updates: int) -> "Response":
+        """Return the response of gradients averaged with this decay, over so many optimiser steps a batch.
+
+        Of the gradient of step j of n, sum_{i <= n - j} (1 - d) d^i = 1 - d^{n - j + 1} acts within the batch.
+
+        >>> Response.of_momentum(0.5, updates=1)
+        Response(now=0.5, kept=0.5)
+        """
+        shares = [1 - decay**left for left in range(1, updates + 1)]
+        return cls(sum(shares) / updates, decay**updates)
+
+
 def per_rollout(advantages: Float[Tensor, "..."], rewards: Float[Tensor, "*R P G"]) -> Float[Tensor, "*R P G"]:
     """Return one advantage a rollout: where tokens have their own, the mean over T, which has the sign of their sum.
 
@@ -122,6 +170,10 @@ class Groups:
         step: index of the step, from 0.
         record: what was recorded of the tokens; None where a caller has only rewards and advantages.
         next_band: where the next batch's entropy, the first that shows this update, is wanted; None takes `band`.
+        denominators: of each rollout in the loss, as if all were accepted; None for the batch's tokens.
+        response: of the optimiser.
+        direction: the update's effect through shared parameters, where a stage needs `direction`.
+        uniforms: in [0, 1), one a rollout, where a stage needs `uniforms`.
     """
 
     rewards: Float[Tensor, "*R P G"]
@@ -131,6 +183,10 @@ class Groups:
     step: int
     record: TokenRecord | None = None
     next_band: Band | None = None
+    denominators: Float[Tensor, "*R P G"] | None = None
+    response: Response = Response()
+    direction: Direction | None = None
+    uniforms: Float[Tensor, "*R P G"] | None = None
 
     @classmethod
     def of_rewards(

@@ -37,10 +37,12 @@ from torch import Tensor
 from trainer.methods.records import (
     Band,
     Clipped,
+    Direction,
     Filtered,
     Groups,
     Mean,
     Observation,
+    Response,
     TokenBatch,
     TokenRecord,
     masked_mean,
@@ -56,12 +58,14 @@ __all__ = [
     "Clipped",
     "Controller",
     "Denominator",
+    "Direction",
     "Filtered",
     "Groups",
     "LossTerm",
     "Mean",
     "Observation",
     "RewardFunction",
+    "Response",
     "RolloutFilter",
     "Schedule",
     "Shaping",
@@ -90,6 +94,8 @@ NEEDS = {
     "noise": "TokenBatch.noise",
     "mini_batch": "the whole mini-batch's statistics: one more forward where it is split into micro-batches",
     "measured_change": "Observation.measured_change",
+    "direction": "Groups.direction",
+    "uniforms": "Groups.uniforms",
 }
 
 
