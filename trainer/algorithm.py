@@ -27,17 +27,11 @@ def build_algorithm(config: TrainConfig) -> Algorithm:
         terms["kl"] = {"coefficient": chosen.kl, "estimator": chosen.kl_estimator}
     if chosen.entropy_bonus:
         terms["entropy_bonus"] = {"coefficient": chosen.entropy_bonus}
-    algorithm = assemble(
+    return assemble(
         {**settings, "terms": terms},
         group_size=config.rollout.group_size,
         updates=chosen.mini_batches * chosen.epochs,
     )
-    if "measured_change" in algorithm.needs and not config.theory.enabled:
-        raise ValueError(
-            f"algorithm.filter={chosen.filter!r} learns from the measured entropy change, which theory.enabled=false "
-            "turns off. Set theory.enabled true, or give the filter its scale in algorithm.filter_options."
-        )
-    return algorithm
 
 
 def needs_statistics(config: TrainConfig, algorithm: Algorithm) -> bool:

@@ -67,3 +67,34 @@ def mapped(moments: dict[str, object], change: object) -> dict[str, object]:
     """Return a parameter's moments with this done to each tensor."""
     assert callable(change)
     return {name: change(value) if isinstance(value, Tensor) else value for name, value in moments.items()}
+
+
+def averaged_gradients(optimizer: torch.optim.Optimizer) -> list[Tensor] | None:
+    """Return AdamW's averaged gradients m / (1 - beta1^t) after t steps; None before the first."""
+    found = []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter)
+            if not state:
+                return None
+            found.append(state["exp_avg"] / (1 - group["betas"][0] ** float(state["step"])))
+    return found
+
+
+def preconditioned(optimizer: torch.optim.Optimizer, values: Iterable[Tensor]) -> list[Tensor]:
+    """Return rate * values / (sqrt(v / (1 - beta2^t)) + eps): what AdamW would add for an averaged gradient of -values.
+
+    Valid after the first step.
+    """
+    found, given = [], iter(values)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            root = (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).sqrt()
+            found.append(group["lr"] * next(given) / (root + group["eps"]))
+    return found
+
+
+def momentum_decay(optimizer: torch.optim.Optimizer) -> float:
+    """Return beta1."""
+    return float(optimizer.param_groups[0]["betas"][0])

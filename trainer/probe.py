@@ -30,13 +30,13 @@ class Change:
 
     Args:
         measured: mean entropy after less mean entropy before.
-        first_order: <gradient of H, parameter step>, the step being what the whole update did.
+        first_order: <gradient of H, parameter step>, the step being what the whole update did; None without gradient.
         second_order: 1/2 step' (Hessian of H) step; None where it was not asked for.
         per_token: measured change at each token, `[n, T]`.
     """
 
     measured: float
-    first_order: float
+    first_order: float | None
     second_order: float | None
     per_token: Tensor
 
@@ -53,6 +53,9 @@ class Probe:
         micro_batch_rows: most rows of one pass.
         micro_batch_tokens: most tokens of one; 0 counts rows alone.
         workers: the processes.
+        gradient: also find the gradient of entropy; without it, only what was measured is known afterwards.
+        prompts: `[n]`, which prompt of the batch each row belongs to, to find the gradient for the even prompts and
+            the odd ones apart; None finds one gradient.
     """
 
     def __init__(
@@ -63,37 +66,67 @@ class Probe:
         micro_batch_rows: int,
         micro_batch_tokens: int = 0,
         workers: Workers = ALONE,
+        *,
+        gradient: bool = True,
+        prompts: Tensor | None = None,
     ) -> None:
         # Copies are not told to exchange gradients: those of entropy are summed here.
         self.network, self.rollouts, self.workers = inner(network), rollouts, workers
         self.temperature = temperature
-        self.parts = dealt(rollouts.attention.sum(1), micro_batch_rows, micro_batch_tokens, workers)
+        self.folds = folds_of(prompts, rollouts.mask)
+        lengths = rollouts.attention.sum(1)
+        self.parts = [
+            [fold[part] for part in dealt(lengths[fold], micro_batch_rows, micro_batch_tokens, workers)]
+            for fold in self.folds
+        ]
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.before = [parameter.detach().clone() for parameter in self.parameters]
-        self.gradient, self.entropies = self.entropy_gradient()
+        self.before = [parameter.detach().clone() for parameter in self.parameters] if gradient else None
+        if gradient:
+            self.gradients, self.entropies = self.entropy_gradients()
+        else:
+            self.gradients, self.entropies = [], self.all_entropies()
 
     def after(self, second_order: bool) -> Change:
         """Return the change since the probe was made; weights are left as they are, to the last bit."""
+        changes = self.all_entropies() - self.entropies
+        if self.before is None:
+            return Change(self.rollouts.mean(changes), None, None, changes)
         with torch.no_grad():
-            changes = self.all_rows([self.entropies_of(rows) for rows in self.parts]) - self.entropies
             step = [now - then for now, then in zip(self.parameters, self.before, strict=True)]
+        gradient = self.mean_gradient(self.gradients)
         return Change(
             measured=self.rollouts.mean(changes),
-            first_order=self.over_shards(first_order_along(locals_of(self.gradient), locals_of(step))),
-            second_order=self.second_order(step) if second_order else None,
+            first_order=self.over_shards(first_order_along(locals_of(gradient), locals_of(step))),
+            second_order=self.second_order(self.before, step) if second_order else None,
             per_token=changes,
         )
 
-    def second_order(self, step: list[Tensor]) -> float:
+    def second_order(self, before: list[Tensor], step: list[Tensor]) -> float:
         """Return the second-order term of the step from the weights before it."""
-        ahead, behind = (locals_of(self.gradient_at(share, step)) for share in (EPSILON, -EPSILON))
+        ahead, behind = (locals_of(self.gradient_at(share, before, step)) for share in (EPSILON, -EPSILON))
         return self.over_shards(second_order_along(ahead, behind, locals_of(step), EPSILON))
 
-    def gradient_at(self, epsilon: float, step: list[Tensor]) -> list[Tensor]:
+    def gradient_at(self, epsilon: float, before: list[Tensor], step: list[Tensor]) -> list[Tensor]:
         """Return the gradient of entropy at the weights before the update plus `epsilon` times the step."""
-        moved = [then + epsilon * v for then, v in zip(self.before, step, strict=True)]
+        moved = [then + epsilon * v for then, v in zip(before, step, strict=True)]
         with parameters_set_to(self.parameters, moved):
-            return self.entropy_gradient()[0]
+            return self.mean_gradient(self.entropy_gradients()[0])
+
+    def mean_gradient(self, gradients: list[list[Tensor]]) -> list[Tensor]:
+        """Return the gradient of the probe's mean entropy from those of its folds' mean entropies."""
+        if len(gradients) == 1:
+            return gradients[0]
+        counts = [int(self.rollouts.mask[fold].sum()) for fold in self.folds]
+        shares = [count / sum(counts) for count in counts]
+        return [
+            sum((share * part for share, part in zip(shares, parts, strict=True)), torch.zeros_like(parts[0]))
+            for parts in zip(*gradients, strict=True)
+        ]
+
+    def fold_of_rows(self, rollouts: Rollouts, fold: int) -> Tensor:
+        """Return which rows of a batch `[B]` belong to a fold: even or odd prompts, or all of them."""
+        prompts = torch.arange(len(rollouts.mask), device=rollouts.mask.device) // rollouts.group_size
+        return prompts % 2 == fold if len(self.folds) == 2 else torch.ones_like(prompts, dtype=torch.bool)
 
     def entropies_of(self, rows: Tensor) -> Tensor:
         """Return the entropy at each token of these rows, 0 outside the mask, as wide as the whole probe `[n, T]`."""
@@ -104,20 +137,27 @@ class Probe:
         spare = self.rollouts.mask.shape[1] - part.mask.shape[1]
         return nn.functional.pad(scored.entropy, (0, spare))[: len(rows)]
 
-    def entropy_gradient(self) -> tuple[list[Tensor], Tensor]:
-        """Return the gradient of the probe's mean entropy in the parameters, and the entropies `[n, T]`."""
-        tokens, entropies = int(self.rollouts.mask.sum()), []
+    def entropy_gradients(self) -> tuple[list[list[Tensor]], Tensor]:
+        """Return the gradient of each fold's mean entropy in the parameters, and the entropies `[n, T]`."""
+        gradients, entropies = [], []
         kept = [parameter.grad for parameter in self.parameters]
-        for parameter in self.parameters:
-            parameter.grad = None
-        for rows in self.parts:
-            values = self.entropies_of(rows)
-            entropies.append(values.detach())
-            (values.sum() / tokens).backward()
-        gradient = [self.summed_gradient(parameter) for parameter in self.parameters]
+        for fold, parts in zip(self.folds, self.parts, strict=True):
+            tokens = int(self.rollouts.mask[fold].sum())
+            for parameter in self.parameters:
+                parameter.grad = None
+            for rows in parts:
+                values = self.entropies_of(rows)
+                entropies.append(values.detach())
+                (values.sum() / tokens).backward()
+            gradients.append([self.summed_gradient(parameter) for parameter in self.parameters])
         for parameter, before in zip(self.parameters, kept, strict=True):
             parameter.grad = before
-        return gradient, self.all_rows(entropies)
+        return gradients, self.all_rows(entropies)
+
+    @torch.no_grad()
+    def all_entropies(self) -> Tensor:
+        """Return the entropy at each token, `[n, T]`."""
+        return self.all_rows([self.entropies_of(rows) for parts in self.parts for rows in parts])
 
     def summed_gradient(self, parameter: nn.Parameter) -> Tensor:
         """Return a parameter's gradient, summed over the processes."""
@@ -129,7 +169,7 @@ class Probe:
         """Return what the processes found for their rows, in the order of the probe's rows."""
         found = torch.cat(parts)
         every = found.new_zeros(len(self.rollouts.mask), found.shape[1])
-        every[torch.cat(self.parts)] = found
+        every[torch.cat([rows for parts in self.parts for rows in parts])] = found
         return self.workers.total(every)
 
     def over_shards(self, value: float) -> float:
@@ -137,6 +177,15 @@ class Probe:
         if not is_sharded(self.network):
             return value
         return float(self.workers.total(torch.tensor(value, dtype=torch.float64, device=self.parameters[0].device)))
+
+
+def folds_of(prompts: Tensor | None, mask: Tensor) -> list[Tensor]:
+    """Return the places of a probe's rows in each fold: even and odd prompts, or all where one of them is empty."""
+    everything = torch.arange(len(mask), device=mask.device)
+    if prompts is None:
+        return [everything]
+    folds = [everything[prompts % 2 == parity] for parity in (0, 1)]
+    return folds if all(map(len, folds)) else [everything]
 
 
 def locals_of(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -36,14 +36,15 @@ from trainer.network import Network, Reference
 from trainer.onlooker import open_directory
 from trainer.optimizer import build_optimizer, load_whole_state, set_learning_rate, whole_state
 from trainer.parts import build_updater, frozen_copy, load_trained
-from trainer.probe import Change, Probe, TabularTerms, tabular_terms
+from trainer.probe import Change, TabularTerms
 from trainer.rewards import Rewards, Scores, build_reward, check_rewards, score, signed
 from trainer.rollout import Rollouts
 from trainer.sampling import Sampling
 from trainer.schedule_file import with_points
-from trainer.streams import TokenUniforms, numpy_stream, stream_seed
+from trainer.streams import TokenUniforms, stream_seed
 from trainer.summary import summarise
 from trainer.text import printable, text_summary
+from trainer.watch import Watch
 from trainer.workers import find_workers, inner, whole_weights, whole_weights_of
 
 
@@ -57,14 +58,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step gathers before its update."""
+    """What a step gathers before the filter decides."""
 
     rows: list[Row]
     texts: list[str]
     rollouts: Rollouts
     scores: Scores
     groups: Groups
-    filtered: Filtered
 
 
 def train(config: TrainConfig, reward: RewardFunction | None = None) -> Result:
@@ -137,6 +137,7 @@ class Run:
         self.directory.begin(self.state.step)
         parts = (self.algorithm, self.network, reference, self.optimizer, self.workers)
         self.updater = build_updater(config, *parts)
+        self.watch = Watch(config, self.algorithm, self.network, self.optimizer, self.workers)
 
     def loop(self, interrupt: Interrupt) -> None:
         """Take the remaining steps."""
@@ -170,63 +171,63 @@ class Run:
     def step(self, step: int) -> dict[str, Any]:
         """Take one step and return its row of metrics."""
         started = time.perf_counter()
+        rate = set_learning_rate(self.optimizer, self.config.optimizer, step, self.config.steps)
         with explaining_memory("rollout", self.config):
             batch = self.gather(step)
+        rollouts = batch.rollouts
         sampled = time.perf_counter()
-        theory = self.config.theory
         with explaining_memory("theory", self.config):
-            probe = self.make_probe(step, batch) if theory.enabled and step % theory.every == 0 else None
+            watched = self.watch.before(step, rollouts)
+            groups = self.watch.seen(batch.groups, rollouts, watched)
+        filtered = self.algorithm.decide(self.state.methods, groups)
         probed = time.perf_counter()
-        rate = set_learning_rate(self.optimizer, self.config.optimizer, step, self.config.steps)
         with explaining_memory("update", self.config):
-            update = self.updater(batch.rollouts, batch.filtered, self.state.methods, self.noise(step, batch))
+            update = self.updater(rollouts, filtered, self.state.methods, self.noise(step, rollouts))
         updated = time.perf_counter()
         with explaining_memory("theory", self.config):
-            change = probe[1].after(theory.second_order) if probe else None
-            known = theory.enabled and theory.tabular
-            tabular = tabular_terms(batch.rollouts, batch.filtered, update) if known else None
+            change, tabular = self.watch.after(rollouts, filtered, update, watched)
         compared = time.perf_counter()
         times = {
             "wall_s": compared - self.began,
-            "time_rollout_s": sampled - started - batch.rollouts.statistics_s,
+            "time_rollout_s": sampled - started - rollouts.statistics_s,
             "time_update_s": updated - probed,
-            "time_theory_s": (probed - sampled) + (compared - updated) + batch.rollouts.statistics_s,
+            "time_theory_s": (probed - sampled) + (compared - updated) + rollouts.statistics_s,
         }
         row = step_row(
             state=self.state,
-            rollouts=batch.rollouts,
+            rollouts=rollouts,
             raw_rewards=batch.scores.total,
-            groups=batch.groups,
-            filtered=batch.filtered,
+            groups=groups,
+            filtered=filtered,
             update=update,
             change=change,
             tabular=tabular,
-            probe_rows=probe[0] if probe else None,
+            probe_rows=watched.rows if watched else None,
             lr=rate,
             times=times,
         )
-        self.state, info = self.advance(batch, row, change, tabular)
-        row["info"] = numbers({**batch.scores.info, **batch.filtered.info, **info})
+        self.state, info = self.advance(groups, filtered, row, change, tabular)
+        row["info"] = numbers({**batch.scores.info, **filtered.info, **info})
         self.directory.log(row)
         if update.bad:
-            self.keep_bad(step, batch)
+            self.keep_bad(step, batch, filtered)
         if self.config.checkpoint.rollouts_every and step % self.config.checkpoint.rollouts_every == 0:
             count = self.config.checkpoint.rollouts
             self.directory.log_rollouts(
-                step, rollout_rows(batch.rows, batch.texts, batch.scores.total, batch.filtered, count)
+                step, rollout_rows(batch.rows, batch.texts, batch.scores.total, filtered, count)
             )
         return row
 
-    def keep_bad(self, step: int, batch: Batch) -> None:
+    def keep_bad(self, step: int, batch: Batch, filtered: Filtered) -> None:
         """Save a batch whose loss or gradient was not finite; stop the run after several in a row."""
         if self.workers.main:
-            rows = rollout_rows(batch.rows, batch.texts, batch.scores.total, batch.filtered, len(batch.texts))
-            save_bad_step(self.directory.path, step, batch.rollouts, batch.filtered, rows)
+            rows = rollout_rows(batch.rows, batch.texts, batch.scores.total, filtered, len(batch.texts))
+            save_bad_step(self.directory.path, step, batch.rollouts, filtered, rows)
         if self.state.bad_in_a_row == self.config.optimizer.bad_steps:
             raise ValueError(stop_message(self.state.bad_in_a_row, self.directory.path))
 
     def gather(self, step: int) -> Batch:
-        """Sample, score, and decide which rollouts the update may use."""
+        """Sample, score, and put together what the filter is to see."""
         config = self.config
         rows = self.prompts.train_rows(step, config.rollout.prompts)
         rollouts, texts, scores = everyones(self.sample(step, rows), self.workers)
@@ -234,7 +235,7 @@ class Run:
         entropy = rollouts.mean(rollouts.entropy)
         if self.state.unit is None:
             self.begin_band(entropy)
-        groups, filtered = self.algorithm.decide(
+        groups = self.algorithm.see(
             self.state.methods,
             rewards,
             torch.tensor(entropy),
@@ -243,7 +244,7 @@ class Run:
             rollouts.record.to("cpu"),
             next_band=self.band(min(step + 1, config.steps - 1)),
         )
-        return Batch(rows, texts, rollouts, scores, groups, filtered.checked(groups))
+        return Batch(rows, texts, rollouts, scores, groups)
 
     def sample(self, step: int, rows: list[Row]) -> tuple[Rollouts, list[str], Scores]:
         """Return this process's share of a step's completions, their texts and their rewards."""
@@ -284,37 +285,31 @@ class Run:
             schedule = WarmStart(schedule, 1.0 if band.unit == "relative" else state.first_entropy, band.warm_start)
         return band_at(schedule, step, self.config.steps, state.unit)
 
-    def noise(self, step: int, batch: Batch) -> torch.Tensor | None:
+    def noise(self, step: int, rollouts: Rollouts) -> torch.Tensor | None:
         """Return uniforms `[B, T]` for methods that choose tokens at random, None where there are none."""
         if "noise" not in self.algorithm.needs:
             return None
-        count, length = batch.rollouts.mask.shape
+        count, length = rollouts.mask.shape
         uniforms = TokenUniforms(stream_seed(self.config.seed, "noise", step))
         return uniforms([0] * count, list(range(count)), length).to(self.policy.device)
 
-    def make_probe(self, step: int, batch: Batch) -> tuple[torch.Tensor, Probe]:
-        """Return the rows of this step's probe and the probe, before the update."""
-        count = len(batch.texts)
-        generator = numpy_stream(self.config.seed, "probe", step)
-        chosen = generator.choice(count, min(self.config.theory.probe_rows, count), replace=False)
-        rows = torch.from_numpy(chosen).sort().values.to(self.policy.device)
-        rollouts = batch.rollouts.rows(rows)
-        sizes = self.config.optimizer
-        micro = (sizes.micro_batch_rows, sizes.micro_batch_tokens)
-        return rows, Probe(self.network, rollouts, self.config.rollout.temperature, *micro, self.workers)
-
     def advance(
-        self, batch: Batch, row: Mapping[str, Any], change: Change | None, tabular: TabularTerms | None
+        self,
+        groups: Groups,
+        filtered: Filtered,
+        row: Mapping[str, Any],
+        change: Change | None,
+        tabular: TabularTerms | None,
     ) -> tuple[RunState, Mapping[str, Any]]:
         """Return the state after the step, controller and tabular scale having learnt from it, and what to log."""
         observation = Observation(
             step=row["step"],
-            entropy=batch.groups.entropy,
-            band=batch.groups.band,
+            entropy=groups.entropy,
+            band=groups.band,
             measured_change=change.measured if change else None,
             predicted_change=change.first_order if change else None,
             progress=(row["step"] + 1) / self.config.steps,
-            info=batch.filtered.info,
+            info=filtered.info,
         )
         methods, info = self.algorithm.step(self.state.methods, observation)
         scale = self.state.scale

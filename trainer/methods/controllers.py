@@ -22,7 +22,7 @@ showed, not from the error, so it does not wind up while a want is out of reach.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -268,7 +268,9 @@ class Rejection(Predictive):
         prediction = predict(groups, self.influence, state["carried"], "Rejection")
         want, info = self.wanted(state, groups, prediction)
         each = flat(prediction.rollouts, 2)
-        found = least_squares_weights(each, want, 1.0) if self.rule == "least_squares" else fewest_rejections(each, want)
+        found = (
+            least_squares_weights(each, want, 1.0) if self.rule == "least_squares" else fewest_rejections(each, want)
+        )
         if groups.uniforms is None:
             raise ValueError("Rejection(groups) must have groups.uniforms; got none. Give Groups one draw a rollout.")
         accepted = (flat(groups.uniforms, 2) < found.weights).to(each)
