@@ -1,12 +1,12 @@
-"""How a batch would move entropy through the parameters that its contexts share: what directional control asks for.
+"""How a batch would move entropy through the parameters that contexts share: what directional control asks for.
 
 For an optimiser that steps by -rate * P * (averaged gradient of the loss), a token of advantage A changes the entropy,
-at first order, by A <grad log pi, rate * P grad H> over its denominator. The right-hand side is found for all tokens at
-once from one more forward pass, at parameters moved a little along u = rate * P grad H: a difference of
-log-probabilities.
+at first order, by A <grad log pi, u> over its denominator, u = rate * P grad H. All tokens' slopes along u come from
+one more forward pass, at parameters moved a little along it: a difference of log-probabilities.
 
-Contexts of the same prompts that the batch trains on move more than new ones do, so each half of the prompts is judged
-by the gradient of the other half's entropy (cross-fitting).
+grad H is a running mean over earlier batches: it varies little from step to step, while that of a few rollouts is
+noisy, and a batch is best judged by contexts that are not its own (its own move more than new ones do). The mean is
+kept as one more moment of the optimiser, with which it is saved and loaded.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,14 @@ from entropy_theory.network import first_order_along, parameters_set_to
 from trainer.methods.stages import Direction
 from trainer.micro_batches import dealt
 from trainer.network import Block, Scored
-from trainer.optimizer import averaged_gradients, momentum_decay, preconditioned
+from trainer.optimizer import averaged_gradients, momentum_decay, preconditioned, running_mean
 from trainer.probe import Probe, locals_of
 from trainer.rollout import Rollouts
 from trainer.workers import inner
 
+# The running mean's name among the optimiser's moments, and the weight of earlier batches in it.
+MOMENT = "entropy_gradient"
+MEMORY = 0.9
 # Entropy change, nats per token, that the trial move along u makes at first order: log-probabilities then change by
 # about as much, far above float32's rounding and far below where curvature matters.
 TRIAL = 0.01
@@ -34,49 +37,43 @@ def find_direction(
     rollouts: Rollouts,
     advantages: Tensor,
     updates: int,
-    micro_batch_rows: int,
-    micro_batch_tokens: int = 0,
+    sizes: tuple[int, int],
 ) -> Direction:
-    """Return what each token of advantage 1 would add to the entropy.
+    """Return what each token of advantage 1 would add to the entropy, and take the probe's gradient into the mean.
 
-    Before the optimiser's first step nothing is known of its preconditioner: every effect is 0.
+    Before the optimiser's first step nothing is known of its preconditioner, nor of earlier batches: every effect is 0.
 
     Args:
-        probe: with the gradients of entropy of its folds, before the update.
+        probe: with the gradient of entropy, before the update.
         optimizer: AdamW, its learning rate set.
         rollouts: the batch.
         advantages: `[B, T]`; rows without any are not looked at.
         updates: optimiser steps a batch, mini-batches times epochs.
-        micro_batch_rows: most rows of a pass.
-        micro_batch_tokens: most tokens of a pass; 0 counts rows alone.
+        sizes: most rows and most tokens of a pass; 0 tokens counts rows alone.
 
     Source: E7 and E8; a forward difference.
     """
     shape = (-1, rollouts.group_size, rollouts.mask.shape[1])
     tokens = rollouts.log_prob.new_zeros(rollouts.mask.shape)
     averages = averaged_gradients(optimizer)
-    if averages is None:
+    mean = None if averages is None else running_mean(optimizer, MOMENT, probe.gradient, MEMORY)
+    if averages is None or mean is None:
         nothing = torch.zeros((), dtype=torch.float64)
         return Direction(tokens.double().reshape(shape).cpu(), nothing, nothing)
-    along = [preconditioned(optimizer, gradient) for gradient in probe.gradients]
-    across = list(reversed(range(len(along))))
-    sizes = (micro_batch_rows, micro_batch_tokens)
-    for fold, other in enumerate(across):
-        # Rows of this fold are judged by the other's gradient; a probe of one fold judges all rows.
-        judged = probe.fold_of_rows(rollouts, fold) & (advantages != 0).any(1)
-        rows = judged.nonzero()[:, 0]
-        if len(rows):
-            own = probe.over_shards(first_order_along(locals_of(probe.gradients[other]), locals_of(along[other])))
-            size = TRIAL / max(own, torch.finfo(torch.float32).tiny)
-            tokens[rows] = slopes(probe, rollouts.rows(rows), along[other], size, sizes, rollouts.mask.shape[1])
+    along = preconditioned(optimizer, mean)
+
+    def product(values: Sequence[Tensor]) -> float:
+        return probe.over_shards(first_order_along(locals_of(values), locals_of(along)))
+
+    rows = (advantages != 0).any(1).nonzero()[:, 0]
+    if len(rows):
+        size = TRIAL / max(product(mean), torch.finfo(torch.float32).tiny)
+        tokens[rows] = slopes(probe, rollouts.rows(rows), along, size, sizes, rollouts.mask.shape[1])
     decay = momentum_decay(optimizer)
-    mean_along = [sum(values) / len(along) for values in zip(*along, strict=True)]
-    held = probe.over_shards(first_order_along(locals_of(averages), locals_of(mean_along)))
-    bonus = probe.over_shards(first_order_along(locals_of(probe.gradients[0]), locals_of(along[-1])))
     return Direction(
         tokens=updates * tokens.double().reshape(shape).cpu(),
-        bonus=torch.tensor(updates * bonus, dtype=torch.float64),
-        carried=torch.tensor(-held * decay / (1 - decay), dtype=torch.float64),
+        bonus=torch.tensor(updates * product(probe.gradient), dtype=torch.float64),
+        carried=torch.tensor(-product(averages) * decay / (1 - decay), dtype=torch.float64),
     )
 
 
@@ -88,15 +85,13 @@ def slopes(
     parts = dealt(rollouts.attention.sum(1), *sizes, probe.workers)
     network = inner(probe.network)
     moved = [now + size * v for now, v in zip(probe.parameters, along, strict=True)]
-    found = rollouts.log_prob.new_zeros(len(rollouts.mask), width)
+    found = rollouts.log_prob.new_zeros(rollouts.mask.shape)
     with parameters_set_to(probe.parameters, moved):
         for rows in parts:
             log_prob = log_probs(network, rollouts, rows, probe.temperature)
             found[rows, : log_prob.shape[1]] = log_prob[: len(rows)].to(found)
-    found = probe.workers.total(found)
-    blank = width - rollouts.mask.shape[1]
-    before = nn.functional.pad(rollouts.log_prob, (0, blank))
-    return ((found - before) / size).masked_fill(~nn.functional.pad(rollouts.mask, (0, blank)), 0.0)
+    found = (probe.workers.total(found) - rollouts.log_prob) / size
+    return nn.functional.pad(found.masked_fill(~rollouts.mask, 0.0), (0, width - rollouts.mask.shape[1]))
 
 
 def log_probs(network: nn.Module, rollouts: Rollouts, rows: Tensor, temperature: float) -> Tensor:

@@ -98,3 +98,21 @@ def preconditioned(optimizer: torch.optim.Optimizer, values: Iterable[Tensor]) -
 def momentum_decay(optimizer: torch.optim.Optimizer) -> float:
     """Return beta1."""
     return float(optimizer.param_groups[0]["betas"][0])
+
+
+def running_mean(
+    optimizer: torch.optim.Optimizer, name: str, values: Iterable[Tensor], memory: float
+) -> list[Tensor] | None:
+    """Return the running mean of earlier values, one tensor a parameter, and take these into it; None at the first.
+
+    It is kept among the optimiser's moments, which are saved, loaded and sharded with the parameters. Valid after the
+    optimiser's first step.
+    """
+    found, given = [], iter(values)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state, value = optimizer.state[parameter], next(given)
+            before = state.get(name)
+            found.append(before)
+            state[name] = value.clone() if before is None else memory * before + (1 - memory) * value
+    return None if any(mean is None for mean in found) else found

@@ -54,8 +54,6 @@ class Probe:
         micro_batch_tokens: most tokens of one; 0 counts rows alone.
         workers: the processes.
         gradient: also find the gradient of entropy; without it, only what was measured is known afterwards.
-        prompts: `[n]`, which prompt of the batch each row belongs to, to find the gradient for the even prompts and
-            the odd ones apart; None finds one gradient.
     """
 
     def __init__(
@@ -68,23 +66,18 @@ class Probe:
         workers: Workers = ALONE,
         *,
         gradient: bool = True,
-        prompts: Tensor | None = None,
     ) -> None:
         # Copies are not told to exchange gradients: those of entropy are summed here.
         self.network, self.rollouts, self.workers = inner(network), rollouts, workers
         self.temperature = temperature
-        self.folds = folds_of(prompts, rollouts.mask)
-        lengths = rollouts.attention.sum(1)
-        self.parts = [
-            [fold[part] for part in dealt(lengths[fold], micro_batch_rows, micro_batch_tokens, workers)]
-            for fold in self.folds
-        ]
+        self.parts = dealt(rollouts.attention.sum(1), micro_batch_rows, micro_batch_tokens, workers)
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.before = [parameter.detach().clone() for parameter in self.parameters] if gradient else None
+        self.gradient: list[Tensor] = []
         if gradient:
-            self.gradients, self.entropies = self.entropy_gradients()
+            self.gradient, self.entropies = self.entropy_gradient()
         else:
-            self.gradients, self.entropies = [], self.all_entropies()
+            self.entropies = self.all_entropies()
 
     def after(self, second_order: bool) -> Change:
         """Return the change since the probe was made; weights are left as they are, to the last bit."""
@@ -93,10 +86,9 @@ class Probe:
             return Change(self.rollouts.mean(changes), None, None, changes)
         with torch.no_grad():
             step = [now - then for now, then in zip(self.parameters, self.before, strict=True)]
-        gradient = self.mean_gradient(self.gradients)
         return Change(
             measured=self.rollouts.mean(changes),
-            first_order=self.over_shards(first_order_along(locals_of(gradient), locals_of(step))),
+            first_order=self.over_shards(first_order_along(locals_of(self.gradient), locals_of(step))),
             second_order=self.second_order(self.before, step) if second_order else None,
             per_token=changes,
         )
@@ -110,23 +102,7 @@ class Probe:
         """Return the gradient of entropy at the weights before the update plus `epsilon` times the step."""
         moved = [then + epsilon * v for then, v in zip(before, step, strict=True)]
         with parameters_set_to(self.parameters, moved):
-            return self.mean_gradient(self.entropy_gradients()[0])
-
-    def mean_gradient(self, gradients: list[list[Tensor]]) -> list[Tensor]:
-        """Return the gradient of the probe's mean entropy from those of its folds' mean entropies."""
-        if len(gradients) == 1:
-            return gradients[0]
-        counts = [int(self.rollouts.mask[fold].sum()) for fold in self.folds]
-        shares = [count / sum(counts) for count in counts]
-        return [
-            sum((share * part for share, part in zip(shares, parts, strict=True)), torch.zeros_like(parts[0]))
-            for parts in zip(*gradients, strict=True)
-        ]
-
-    def fold_of_rows(self, rollouts: Rollouts, fold: int) -> Tensor:
-        """Return which rows of a batch `[B]` belong to a fold: even or odd prompts, or all of them."""
-        prompts = torch.arange(len(rollouts.mask), device=rollouts.mask.device) // rollouts.group_size
-        return prompts % 2 == fold if len(self.folds) == 2 else torch.ones_like(prompts, dtype=torch.bool)
+            return self.entropy_gradient()[0]
 
     def entropies_of(self, rows: Tensor) -> Tensor:
         """Return the entropy at each token of these rows, 0 outside the mask, as wide as the whole probe `[n, T]`."""
@@ -137,27 +113,25 @@ class Probe:
         spare = self.rollouts.mask.shape[1] - part.mask.shape[1]
         return nn.functional.pad(scored.entropy, (0, spare))[: len(rows)]
 
-    def entropy_gradients(self) -> tuple[list[list[Tensor]], Tensor]:
-        """Return the gradient of each fold's mean entropy in the parameters, and the entropies `[n, T]`."""
-        gradients, entropies = [], []
-        kept = [parameter.grad for parameter in self.parameters]
-        for fold, parts in zip(self.folds, self.parts, strict=True):
-            tokens = int(self.rollouts.mask[fold].sum())
-            for parameter in self.parameters:
-                parameter.grad = None
-            for rows in parts:
-                values = self.entropies_of(rows)
-                entropies.append(values.detach())
-                (values.sum() / tokens).backward()
-            gradients.append([self.summed_gradient(parameter) for parameter in self.parameters])
-        for parameter, before in zip(self.parameters, kept, strict=True):
-            parameter.grad = before
-        return gradients, self.all_rows(entropies)
-
     @torch.no_grad()
     def all_entropies(self) -> Tensor:
         """Return the entropy at each token, `[n, T]`."""
-        return self.all_rows([self.entropies_of(rows) for parts in self.parts for rows in parts])
+        return self.all_rows([self.entropies_of(rows) for rows in self.parts])
+
+    def entropy_gradient(self) -> tuple[list[Tensor], Tensor]:
+        """Return the gradient of the probe's mean entropy in the parameters, and the entropies `[n, T]`."""
+        tokens, entropies = int(self.rollouts.mask.sum()), []
+        kept = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        for rows in self.parts:
+            values = self.entropies_of(rows)
+            entropies.append(values.detach())
+            (values.sum() / tokens).backward()
+        gradient = [self.summed_gradient(parameter) for parameter in self.parameters]
+        for parameter, before in zip(self.parameters, kept, strict=True):
+            parameter.grad = before
+        return gradient, self.all_rows(entropies)
 
     def summed_gradient(self, parameter: nn.Parameter) -> Tensor:
         """Return a parameter's gradient, summed over the processes."""
@@ -169,7 +143,7 @@ class Probe:
         """Return what the processes found for their rows, in the order of the probe's rows."""
         found = torch.cat(parts)
         every = found.new_zeros(len(self.rollouts.mask), found.shape[1])
-        every[torch.cat([rows for parts in self.parts for rows in parts])] = found
+        every[torch.cat(self.parts)] = found
         return self.workers.total(every)
 
     def over_shards(self, value: float) -> float:
@@ -177,15 +151,6 @@ class Probe:
         if not is_sharded(self.network):
             return value
         return float(self.workers.total(torch.tensor(value, dtype=torch.float64, device=self.parameters[0].device)))
-
-
-def folds_of(prompts: Tensor | None, mask: Tensor) -> list[Tensor]:
-    """Return the places of a probe's rows in each fold: even and odd prompts, or all where one of them is empty."""
-    everything = torch.arange(len(mask), device=mask.device)
-    if prompts is None:
-        return [everything]
-    folds = [everything[prompts % 2 == parity] for parity in (0, 1)]
-    return folds if all(map(len, folds)) else [everything]
 
 
 def locals_of(tensors: Sequence[Tensor]) -> list[Tensor]:

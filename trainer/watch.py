@@ -79,7 +79,6 @@ class Watch:
             sizes.micro_batch_tokens,
             self.workers,
             gradient=asked or directed,
-            prompts=rows // rollouts.group_size if directed else None,
         )
         return Watched(rows, probe, asked)
 
@@ -100,8 +99,7 @@ class Watch:
                 rollouts,
                 advantages,
                 self.updates,
-                sizes.micro_batch_rows,
-                sizes.micro_batch_tokens,
+                (sizes.micro_batch_rows, sizes.micro_batch_tokens),
             )
             more = replace(more, direction=direction)
         return more

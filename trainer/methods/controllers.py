@@ -12,13 +12,17 @@ The controllers differ in what they change so that the prediction meets the want
 with what weight (`SoftWeights`), or the coefficient of an entropy bonus (`SolvedBonus`). The first two add no term to
 the loss; all leave rewards and baselines as they are.
 
+A controller that acts on one side only goes by what batches are expected to do, a running mean, not by what this one
+is predicted to: otherwise it would counter every chance fall and no chance rise.
+
 The want: with estimates of entropy and drift (`tracking.Observer`) and of the gain g (`tracking.Gain`),
 
     entropy to come = estimate + g * carried in momentum + drift * lag
-    wanted = (fraction * (aim - entropy to come) - drift) / g
+    error = aim - entropy to come
+    wanted = (fraction * error + integral - drift) / g
 
-in units of the prediction. The drift is what integral action is here: it is learnt from what updates did and batches
-showed, not from the error, so it does not wind up while a want is out of reach.
+in units of the prediction. Weights chosen by a noisy prediction do less than predicted, at every step alike: that is
+for the integral of the error, which stands still while a want is out of reach or nothing is asked for (anti-windup).
 """
 
 from collections.abc import Mapping
@@ -110,16 +114,20 @@ class Predictive:
         smoothing: weight of the entropy's estimate against a new batch, in [0, 1); 0 believes the batch, and learns no
             drift from it.
         dead_band: while the entropy to come is this near the aim, in half widths of the band, the batch is used whole.
-        side: act on `both` sides, or only where the batch would leave entropy `below` or `above` the want.
+        side: act on `both` sides, or only where batches are expected to leave entropy `below` or `above` the want.
+        integral: share of the error added to the integral a step; 0 turns it off.
+        memory: weight of earlier batches in what is expected of one, in [0, 1); 0 goes by the batch at hand.
         learning: of the gain.
     """
 
     influence: Influence = "tabular"
     gain: float | None = None
     fraction: float = 0.5
-    smoothing: float = 0.8
+    smoothing: float = 0.85
     dead_band: float = 0.0
     side: Literal["both", "below", "above"] = "both"
+    integral: float = 0.05
+    memory: float = 0.9
     learning: Gain = field(default_factory=Gain)
 
     def __post_init__(self) -> None:
@@ -134,8 +142,10 @@ class Predictive:
             raise ValueError(f"{name}(gain={self.gain}) must be above 0, or None to learn it.")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"{name}(fraction={self.fraction}) must be in (0, 1].")
-        if not self.dead_band >= 0:
-            raise ValueError(f"{name}(dead_band={self.dead_band}) must not be negative.")
+        if not 0 <= self.memory < 1:
+            raise ValueError(f"{name}(memory={self.memory}) must be in [0, 1).")
+        if not (self.dead_band >= 0 and self.integral >= 0):
+            raise ValueError(f"{name}(dead_band={self.dead_band}, integral={self.integral}) must not be negative.")
         Observer(self.smoothing)
 
     @property
@@ -146,7 +156,14 @@ class Predictive:
 
     def start(self) -> State:
         """Return the state before the first batch: the estimate, what momentum carries, and the gain's sums."""
-        return {"seen": 0.0, "entropy": 0.0, "drift": 0.0, "carried": 0.0, **self.learning.start()}
+        estimate = {"seen": 0.0, "entropy": 0.0, "drift": 0.0, "integral": 0.0}
+        return {**estimate, "carried": 0.0, "expected": 0.0, "effect": 0.0, **self.learning.start()}
+
+    def remembered(self, state: State, name: str, value: Tensor) -> Tensor:
+        """Return the running mean of a value, this batch's included."""
+        before = torch.as_tensor(state[name]).to(value)
+        seen = torch.as_tensor(state["seen"]).to(value) > 0
+        return torch.where(seen, self.memory * before + (1 - self.memory) * value, value)
 
     def line(self, state: State, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gain in force and the offset beside it."""
@@ -170,21 +187,26 @@ class Predictive:
         drift = estimate.drift + offset
         to_come = estimate.entropy + gain * prediction.carried + drift * groups.response.lag
         error = groups.aim - to_come
-        want = (self.fraction * error - drift) / gain
-        if self.side == "below":
-            want = torch.maximum(want, total)
-        elif self.side == "above":
-            want = torch.minimum(want, total)
-        half = (groups.band.high - groups.band.low) / 2
-        want = torch.where(error.abs() <= self.dead_band * half, total, want) if self.dead_band else want
+        integral = torch.as_tensor(state["integral"]).to(total)
+        want = (self.fraction * error + integral - drift) / gain
+        expected = self.remembered(state, "expected", total)
+        idle = error.abs() <= self.dead_band * (groups.band.high - groups.band.low) / 2
+        idle &= torch.tensor(self.dead_band > 0)
+        if self.side != "both":
+            idle |= want <= expected if self.side == "below" else want >= expected
+        want = torch.where(idle, total, want)
         now = groups.response.now
         info = {
             "gain": gain,
             "entropy_estimate": torch.as_tensor(estimate.entropy),
             "entropy_drift": torch.as_tensor(drift),
+            "error": error,
             "wanted": gain * want,
             "uncontrolled": gain * total,
             "carried": gain * prediction.carried,
+            "idle": idle.to(total),
+            "expected_unit": expected,
+            "effect_unit": self.remembered(state, "effect", prediction.bonus),
             "released_unit": (1 - groups.response.kept) * prediction.carried,
             "response_now": torch.full_like(total, now),
             "response_kept": torch.full_like(total, groups.response.kept),
@@ -223,7 +245,11 @@ class Predictive:
         ahead = Observer(self.smoothing).advanced(corrected, change)
         carried = kept * torch.as_tensor(state["carried"]).to(unit) + (1 - now) * unit
         estimate = {"seen": 1.0, "entropy": ahead.entropy, "drift": ahead.drift, "carried": carried}
-        return {**estimate, **sums}, {}
+        frozen = (info["saturated"] > 0) | (info["idle"] > 0)
+        integral = torch.as_tensor(state["integral"]).to(unit)
+        estimate["integral"] = torch.where(frozen, integral, integral + self.integral * info["error"])
+        means = {"expected": info["expected_unit"], "effect": info["effect_unit"]}
+        return {**estimate, **means, **sums}, {}
 
 
 def flat(values: Tensor, axes: int) -> Tensor:
@@ -245,6 +271,8 @@ class Rejection(Predictive):
         smoothing: weight of the entropy's estimate against a new batch.
         dead_band: half widths of the band within which the batch is used whole.
         side: `both`, `below` or `above`.
+        integral: share of the error added to the integral a step.
+        memory: weight of earlier batches in what is expected of one.
         learning: of the gain.
         rule: `least_squares` or `fewest`.
 
@@ -291,6 +319,8 @@ class SoftWeights(Predictive):
         smoothing: weight of the entropy's estimate against a new batch.
         dead_band: half widths of the band within which the batch is used whole.
         side: `both`, `below` or `above`.
+        integral: share of the error added to the integral a step.
+        memory: weight of earlier batches in what is expected of one.
         learning: of the gain.
         most: the largest weight.
         level: `rollout`, or `token`: each token's own advantage is weighed.
@@ -326,7 +356,8 @@ class SoftWeights(Predictive):
 class SolvedBonus(Predictive):
     """Keep every rollout, and solve each step for the coefficient of an entropy bonus that meets the want.
 
-    coefficient = clip((wanted - total) / effect of a unit bonus, least, most). Below 0 it lowers entropy.
+    coefficient = clip((wanted - expected) / effect of a unit bonus, least, most), both running means: an action on all
+    tokens alike is for what batches have in common. Below 0 it lowers entropy.
 
     Args:
         influence: `tabular` or `directional`.
@@ -335,6 +366,8 @@ class SolvedBonus(Predictive):
         smoothing: weight of the entropy's estimate against a new batch.
         dead_band: half widths of the band within which the batch is used whole.
         side: `both`, `below` or `above`.
+        integral: share of the error added to the integral a step.
+        memory: weight of earlier batches in what is expected of one.
         learning: of the gain.
         least: the smallest coefficient, nats^-1.
         most: the largest.
@@ -359,9 +392,9 @@ class SolvedBonus(Predictive):
         """Return all rollouts, and the coefficient."""
         prediction = predict(groups, self.influence, state["carried"], "SolvedBonus")
         want, info = self.wanted(state, groups, prediction)
-        total, effect = prediction.total, prediction.bonus
-        asked = (want - total) / effect.clamp(min=1e-12)
-        bonus = torch.where(effect > 0, asked.clamp(self.least, self.most), 0.0)
+        effect = info["effect_unit"]
+        asked = (want - info["expected_unit"]) / effect.clamp(min=1e-12)
+        bonus = torch.where((effect > 0) & (info["idle"] == 0), asked.clamp(self.least, self.most), 0.0)
         whole = torch.ones_like(groups.rewards)
-        info = self.reported(info, total + bonus * effect, flat(whole, 2), bonus != asked, bonus)
+        info = self.reported(info, prediction.total + bonus * effect, flat(whole, 2), bonus != asked, bonus)
         return Filtered(whole, groups.advantages, {**info, "bonus": bonus}, bonus)

@@ -47,7 +47,7 @@ class Observer:
     0.52
     """
 
-    smoothing: float = 0.8
+    smoothing: float = 0.85
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
