@@ -61,7 +61,7 @@ def run(name: str, options: Options) -> Rows:
         # The loss is a mean over all rollouts, and every bandit owns its logits: a rollout moves them by the rate of
         # its own mean gradient over G, and the mean entropy by a P-th of that, which is what a token's share is.
         exact = {"gain": options.learning_rate, "fraction": 1.0, "smoothing": 0.0, "memory": 0.0, "integral": 0.0}
-        settings["filter_options"] = {**exact, **({"rule": "fewest"} if name == "rejection" else {})}
+        settings["filter_options"] = {**exact, **({"rule": "fewest", "side": "below"} if name == "rejection" else {})}
     convention = 2.0 if RECIPES[name].reward == "signed" else 1.0
     problem = bandit(options.policies, options.arms, correct=options.correct)
     if convention == 2.0:

@@ -195,7 +195,8 @@ def settings_of(name: str, policy_name: str, schedule_name: str, options: Option
     settings = dict(RECIPES[recipe].settings)
     if recipe in PREDICTIVE and not learnt:
         # Each of the passes moves a rollout's own logits by the rate of its mean gradient over G.
-        settings["filter_options"] = {"scale": options.learning_rate * options.epochs}
+        gain = options.learning_rate * options.epochs
+        settings["filter_options"] = {"gain": gain, "fraction": 1.0, "smoothing": 0.0, "memory": 0.0, "integral": 0.0}
     if recipe in TARGETED:
         schedule = schedule_of(schedule_name, policy_name, options)
         target = float(np.mean([schedule(step / options.steps).centre for step in range(options.steps)]))

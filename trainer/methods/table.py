@@ -88,7 +88,7 @@ EXAMPLES: dict[str, Any] = {
 
 GRPO_PAPER = "Shao et al. 2024, arXiv 2402.03300"
 ENTROCRAFT = "arXiv 2604.26326"
-PREDICTIVE = "it wants the whole gap to the band's centre in one step"
+PREDICTIVE = "all of it: influence, want, gain and their constants"
 DR_GRPO = "Dr.GRPO, Liu et al. 2025, arXiv 2503.20783"
 RAFT = "Xiong et al. 2025, arXiv 2504.11343"
 NSR = "Zhu et al. 2025, arXiv 2506.01347"
@@ -162,9 +162,9 @@ METHODS: tuple[Method, ...] = (
         "rejected groups are not resampled: the step has fewer groups",
     ),
     Method("nonzero", "filter", filters.nonzero, f"the rows of PSR and NSR: {NSR}"),
-    Method("rejection", "filter", controllers.Rejection, "ours, from E4", PREDICTIVE),
-    Method("soft", "filter", controllers.SoftWeights, "ours, from E4", PREDICTIVE),
-    Method("solved_bonus", "filter", controllers.SolvedBonus, "ours, from E4 and E2", PREDICTIVE),
+    Method("rejection", "filter", controllers.Rejection, "ours, from E4 or E7", PREDICTIVE),
+    Method("soft", "filter", controllers.SoftWeights, "ours, from E4 or E7", PREDICTIVE),
+    Method("solved_bonus", "filter", controllers.SolvedBonus, "ours, from E4 and E2, or E7", PREDICTIVE),
     # Token weights
     Method("clip_cov", "token_weight", weights.ClipCov, COVARIANCE, "statistics over the mini-batch"),
     Method("steer", "token_weight", weights.STEER, "arXiv 2510.10150", "statistics over the mini-batch"),
