@@ -53,7 +53,9 @@ class Probe:
         micro_batch_rows: most rows of one pass.
         micro_batch_tokens: most tokens of one; 0 counts rows alone.
         workers: the processes.
-        gradient: also find the gradient of entropy; without it, only what was measured is known afterwards.
+        gradient: also find the gradient of entropy. Without it only the measured change is known afterwards, and the
+            entropies before are those that the sampler recorded: one pass less, and where sampler and trainer differ,
+            as in half precision, a constant offset.
     """
 
     def __init__(
@@ -73,11 +75,7 @@ class Probe:
         self.parts = dealt(rollouts.attention.sum(1), micro_batch_rows, micro_batch_tokens, workers)
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.before = [parameter.detach().clone() for parameter in self.parameters] if gradient else None
-        self.gradient: list[Tensor] = []
-        if gradient:
-            self.gradient, self.entropies = self.entropy_gradient()
-        else:
-            self.entropies = self.all_entropies()
+        self.gradient, self.entropies = self.entropy_gradient() if gradient else ([], rollouts.entropy)
 
     def after(self, second_order: bool) -> Change:
         """Return the change since the probe was made; weights are left as they are, to the last bit."""

@@ -69,7 +69,8 @@ class Watch:
             return None
         count, sizes = len(rollouts.mask), self.config.optimizer
         generator = numpy_stream(self.config.seed, "probe", step)
-        chosen = generator.choice(count, min(theory.probe_rows, count), replace=False)
+        size = theory.probe_rows if asked else theory.control_rows
+        chosen = generator.choice(count, min(size, count), replace=False)
         rows = torch.from_numpy(chosen).sort().values.to(rollouts.mask.device)
         probe = Probe(
             self.network,

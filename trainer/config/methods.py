@@ -133,9 +133,11 @@ class TheoryConfig:
     """Predicted against measured entropy change, every step, on a probe of that step's rollouts.
 
     Args:
-        enabled: turns it all off or on; training is the same either way, to the last bit.
+        enabled: turns it all off or on; training is the same either way, to the last bit, but for controllers, which
+            learn from more or fewer rollouts.
         every: steps between probes.
         probe_rows: rollouts in the probe, redrawn each step.
+        control_rows: rollouts in it at steps where only a controller asks for what is measured.
         tabular: also record, for every token, what the per-token formula needs (more passes over its logits).
         second_order: also compute the second-order term of the parameter step (two more backward passes).
     """
@@ -143,11 +145,13 @@ class TheoryConfig:
     enabled: bool = True
     every: int = 1
     probe_rows: int = 64
+    control_rows: int = 16
     tabular: bool = True
     second_order: bool = False
 
     def __post_init__(self) -> None:
         require(
-            self.probe_rows >= 1 and self.every >= 1,
-            f"theory.probe_rows={self.probe_rows} and theory.every={self.every} must be at least 1.",
+            min(self.probe_rows, self.control_rows, self.every) >= 1,
+            f"theory.probe_rows={self.probe_rows}, control_rows={self.control_rows} and every={self.every} must be at "
+            "least 1.",
         )
