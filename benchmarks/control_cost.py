@@ -2,8 +2,9 @@
 
     python benchmarks/control_cost.py --steps 30 --policy-steps 20
 
-Theory is off: a controller measures and differentiates what it needs itself, on `--control-rows` rollouts. The runs share
-the process and take their steps in turn, one thread each, so that a busy machine slows all alike; ratios are of medians.
+Theory is off: a controller measures and differentiates what it needs itself, on `--control-rows` rollouts. The runs
+share the process and take their steps in turn, one thread each, so that a busy machine slows all alike. Ratios are
+medians over pairs of steps.
 Each run is first taken some steps, for its optimiser and gain to be under way.
 """
 
