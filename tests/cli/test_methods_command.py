@@ -147,8 +147,10 @@ def test_a_later_recipe_comes_on_top_and_an_unknown_one_is_refused():
 REFUSED = [
     ({"filter": "released", "shaping": "whiten"}, None),
     ({"filter": "algorithm1", "advantage": "nsr"}, None),
-    ({"filter": "soft", "denominator": "drop"}, None),
+    ({"filter": "soft", "denominator": "sequence"}, None),
+    ({"filter": "soft", "filter_options": {"level": "token"}, "token_weight": "steer"}, None),
     ({"filter": "rejection", "denominator": "drop"}, None),
+    ({"filter": "solved_bonus", "denominator": "sequence"}, None),
     ({"clip": "gspo", "token_weight": "steer"}, None),
     ({"terms": {"kl_cov": {}}}, 1),
     ({"terms": {"aec": {}, "entropy_bonus": {"coefficient": 0.1}}}, None),
@@ -184,7 +186,11 @@ def test_every_conflict_is_met_and_none_by_a_recipe():
     ("settings", "updates"),
     [
         ({"filter": "soft", "denominator": "zero"}, None),
+        ({"filter": "soft", "filter_options": {"level": "token"}, "denominator": "drop"}, None),
+        ({"filter": "soft", "filter_options": {"level": "rollout"}, "denominator": "zero"}, None),
+        ({"filter": "soft", "denominator": "zero", "token_weight": "steer"}, None),
         ({"filter": "rejection", "denominator": "zero"}, None),
+        ({"filter": "solved_bonus", "denominator": "drop"}, None),
         ({"filter": "algorithm1", "advantage": "w_reinforce"}, None),
         ({"terms": {"kl_cov": {}}}, 2),
         ({"shaping": "ucpo", "advantage": "rloo"}, None),

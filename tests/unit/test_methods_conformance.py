@@ -5,7 +5,9 @@ word in the exceptions below.
 """
 
 import copy
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,16 +15,18 @@ import torch
 from trainer.methods.pipeline import mini_batch_rows
 from trainer.methods.stages import (
     Band,
+    Direction,
     Filtered,
     Groups,
     Observation,
+    Response,
     Stateless,
     TokenBatch,
     TokenRecord,
     as_controller,
     needs_of,
 )
-from trainer.methods.table import METHODS, STAGES, build
+from trainer.methods.table import METHODS, STAGES, Method, build, find
 
 P, G, T, V = 4, 5, 3, 7
 BAND = Band(0.8, 1.0)
@@ -31,13 +35,37 @@ GROUP_STAGES = ("shaping", "filter")
 TOKEN_STAGES = ("token_weight", "clip", "terms")
 
 
+@dataclass(frozen=True)
+class Variant(Method):
+    """A row with options under which it asks for other things."""
+
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def required_options(self):
+        return {**super().required_options(), **self.given}
+
+
+def variant(stage, name, **given):
+    row = find(stage, name)
+    return Variant(row.name, row.stage, row.object, row.source, row.ours, given)
+
+
+VARIANTS = [
+    *(variant("filter", name, influence="directional") for name in ("rejection", "soft", "solved_bonus")),
+    variant("filter", "rejection", rule="fewest", side="below", gain=2.0),
+    variant("filter", "soft", influence="directional", level="token", dead_band=0.5),
+]
+
+
 def method_of(row):
     """The row's method as a controller, with example values for options that have no default."""
     return as_controller(build(row.stage, row.name, row.required_options()))
 
 
 def rows(*stages):
-    return [pytest.param(row, id=f"{row.stage}-{row.name}") for row in METHODS if row.stage in stages]
+    every = [(row, f"{row.stage}-{row.name}") for row in METHODS]
+    every += [(row, "-".join(map(str, (row.stage, row.name, *row.given.values())))) for row in VARIANTS]
+    return [pytest.param(row, id=name) for row, name in every if row.stage in stages]
 
 
 def logits_of(repeats, seed):
@@ -72,7 +100,20 @@ def groups_of(repeats=(), entropy=0.5, rewards=None, temperatures=(0.8, 1.2)):
         rewards = torch.where(torch.rand(*repeats, P, G, generator=generator) < 0.4, 1.0, -1.0)
     advantages = rewards - rewards.mean(-1, keepdim=True)
     entropies = torch.full(repeats, entropy)
-    return Groups(rewards, advantages, entropies, BAND, 3, record_of(repeats, temperatures))
+    record = record_of(repeats, temperatures)
+    generator = torch.Generator().manual_seed(8)
+    slopes = torch.randn(record.mask.shape, generator=generator).masked_fill(~record.mask, 0.0)
+    return Groups(
+        rewards,
+        advantages,
+        entropies,
+        BAND,
+        3,
+        record,
+        response=Response.of_momentum(0.9, updates=2),
+        direction=Direction(0.1 * slopes, torch.full(repeats, 0.2), torch.full(repeats, -0.01)),
+        uniforms=torch.rand(rewards.shape, generator=generator),
+    )
 
 
 def batch_of(repeats=(), seed=0, advantages=None):
@@ -111,14 +152,21 @@ def observations(repeats=()):
             measured_change=torch.full(repeats, -0.02) + spread,
             predicted_change=torch.full(repeats, -0.03),
             progress=(step + 1) / 5,
-            info={"predicted_unit": torch.full(repeats, -0.04)},
         )
 
 
-def state_after(method, repeats=(), steps=5):
-    state = method.start()
+def step(row, state, observation, repeats=()):
+    """What the method remembers and reports of a step, in which a filter had decided too."""
+    method = method_of(row)
+    if row.stage == "filter":
+        observation = replace(observation, info=decide(method, groups_of(repeats), state).info)
+    return method.step(state, observation)
+
+
+def state_after(row, repeats=(), steps=5):
+    state = method_of(row).start()
     for observation in list(observations(repeats))[:steps]:
-        state, _ = method.step(state, observation)
+        state, _ = step(row, state, observation, repeats)
     return state
 
 
@@ -174,7 +222,7 @@ def test_decisions_on_groups_have_their_shape_and_are_finite(row, entropy):
     method = method_of(row)
     for rewards in (None, torch.ones(P, G), -torch.ones(P, G)):
         given = groups_of((), ENTROPIES[entropy], rewards)
-        for state in (method.start(), state_after(method)):
+        for state in (method.start(), state_after(row)):
             found = decide(method, given, state)
             if row.stage == "filter":
                 assert found.checked(given).weights.shape == (P, G)
@@ -192,7 +240,7 @@ def test_decisions_on_tokens_have_their_shape_are_finite_and_0_outside_the_mask(
     empty = replace(whole, mask=torch.zeros_like(whole.mask))
     still = replace(whole, advantages=torch.zeros_like(whole.advantages), old_log_prob=whole.log_prob)
     for tokens in (whole, empty, still):
-        for state in (method.start(), state_after(method)):
+        for state in (method.start(), state_after(row)):
             found = tensors_of(decide(method, tokens, state))
             for name, value in found.items():
                 assert value.shape == tokens.mask.shape, name
@@ -206,10 +254,10 @@ def test_decisions_on_tokens_have_their_shape_are_finite_and_0_outside_the_mask(
 @pytest.mark.parametrize("row", rows(*GROUP_STAGES, *TOKEN_STAGES))
 def test_inputs_and_states_are_left_alone(row):
     method, given = method_of(row), given_of(row)
-    state = state_after(method)
+    state = state_after(row)
     kept, kept_state = copy.deepcopy(given), copy.deepcopy(state)
     decide(method, given, state)
-    method.step(state, next(observations()))
+    step(row, state, next(observations()))
     for item in fields(given):
         assert same(getattr(given, item.name), getattr(kept, item.name)), item.name
     assert same(state, kept_state)
@@ -229,7 +277,7 @@ def same(one, other):
 def test_repeats_do_not_mix(row):
     """Three runs side by side decide and remember what each of them does alone."""
     method, given = method_of(row), given_of(row, (3,))
-    state = state_after(method, (3,))
+    state = state_after(row, (3,))
     together = tensors_of(decide(method, given, state))
     for repeat in range(3):
         alone = tensors_of(decide(method, repeat_of(given, repeat), repeat_of_state(state, repeat)))
@@ -241,12 +289,13 @@ def repeat_of(given, repeat):
     def part(value):
         if isinstance(value, torch.Tensor):
             return value[repeat]
-        if isinstance(value, TokenRecord):
-            tensors = {item.name: part(getattr(value, item.name)) for item in fields(value) if item.name != "tempered"}
-            return TokenRecord(**tensors, tempered={key: part(item) for key, item in value.tempered.items()})
+        if isinstance(value, Mapping):
+            return {key: part(item) for key, item in value.items()}
+        if is_dataclass(value):
+            return replace(value, **{item.name: part(getattr(value, item.name)) for item in fields(value)})
         return value
 
-    return replace(given, **{item.name: part(getattr(given, item.name)) for item in fields(given)})
+    return part(given)
 
 
 def repeat_of_state(state, repeat):
@@ -256,7 +305,7 @@ def repeat_of_state(state, repeat):
 @pytest.mark.parametrize("row", rows(*TOKEN_STAGES))
 def test_a_split_into_micro_batches_changes_nothing(row):
     method, whole = method_of(row), batch_of()
-    state = state_after(method)
+    state = state_after(row)
     together = tensors_of(decide(method, whole, state))
     for part in torch.randperm(P * G, generator=torch.Generator().manual_seed(5)).split(6):
         tensors = {k: v[part] for k, v in tensors_of(whole).items()}
@@ -274,12 +323,12 @@ def method_needs(method):
 def test_a_checkpoint_in_the_middle_changes_nothing(row, tmp_path):
     method, given = method_of(row), given_of(row)
     seen = list(observations())
-    state = state_after(method, steps=3)
+    state = state_after(row, steps=3)
     torch.save(state, tmp_path / "state.pt")
     resumed = torch.load(tmp_path / "state.pt", weights_only=True)
     for observation in seen[3:]:
-        state, info = method.step(state, observation)
-        resumed, again = method.step(resumed, observation)
+        state, info = step(row, state, observation)
+        resumed, again = step(row, resumed, observation)
         assert same(dict(info), dict(again))
         assert all(torch.as_tensor(value).numel() == 1 for value in info.values())
     assert same(state, resumed)
@@ -298,7 +347,7 @@ def test_gradients_reach_the_policy_only_where_they_should(row):
     method, given = method_of(row), batch_of()
     log_prob, entropy = given.log_prob.clone().requires_grad_(), given.entropy.clone().requires_grad_()
     logits = given.logits.clone().requires_grad_()
-    found = decide(method, replace(given, log_prob=log_prob, entropy=entropy, logits=logits), state_after(method))
+    found = decide(method, replace(given, log_prob=log_prob, entropy=entropy, logits=logits), state_after(row))
     value = found.objective if row.stage == "clip" else found
     if row.stage == "token_weight":
         assert not value.requires_grad
@@ -314,7 +363,7 @@ def test_gradients_reach_the_policy_only_where_they_should(row):
 def test_what_a_method_does_not_ask_for_it_does_not_use(row):
     """With only what `needs` and `temperatures` name, it decides the same."""
     method, given = method_of(row), given_of(row)
-    needs, state = needs_of(method), state_after(method)
+    needs, state = needs_of(method), state_after(row)
     if row.stage in GROUP_STAGES:
         asked = getattr(build(row.stage, row.name, row.required_options()), "temperatures", ())
         record = replace(
@@ -324,6 +373,7 @@ def test_what_a_method_does_not_ask_for_it_does_not_use(row):
             tempered={temperature: given.record.tempered[temperature] for temperature in asked},
         )
         lean = replace(given, record=record)
+        lean = replace(lean, **{name: None for name in ("direction", "uniforms") if name not in needs})
     else:
         optional = {"reference_log_prob": "reference", "logits": "logits", "noise": "noise"}
         lean = replace(given, **{name: None for name, need in optional.items() if need not in needs})

@@ -37,7 +37,14 @@ def on_policy(name: str) -> Conflict:
     )
 
 
+def weighs_tokens(chosen: Chosen) -> bool:
+    """Return whether the filter weighs each token on its own; all rollouts then have weight 1."""
+    return bool(chosen["filter"] == "soft" and (chosen.get("filter_options") or {}).get("level") == "token")
+
+
 SELECTIONS = ("psr", "nsr")
+# Denominators of the accepted rollouts alone, and those that are not the batch's number of tokens even with all.
+OVER_ACCEPTED, PER_ROLLOUT = ("drop", "sequence", "max_length"), ("sequence", "max_length")
 
 CONFLICTS = (
     Conflict(
@@ -51,14 +58,26 @@ CONFLICTS = (
         "left, on the other nothing is filtered; choose an advantage of both signs such as grpo or w_reinforce.",
     ),
     Conflict(
-        lambda chosen, updates: chosen["filter"] == "soft" and chosen["denominator"] == "drop",
-        "filter='soft' weighs rollouts by its predicted change with a fixed denominator, and `drop` changes with the "
-        "weights; set denominator: zero.",
+        lambda chosen, updates: (
+            chosen["filter"] == "soft" and not weighs_tokens(chosen) and chosen["denominator"] in OVER_ACCEPTED
+        ),
+        "filter='soft' predicts over the denominator of all rollouts, and this one leaves out those that get weight 0; "
+        "set denominator: zero.",
+    ),
+    Conflict(
+        lambda chosen, updates: weighs_tokens(chosen) and chosen["token_weight"] is not None,
+        "filter='soft' at level: token weighs each token by what it is predicted to do, and a token weight beside it "
+        "changes just that; drop token_weight, or choose level: rollout.",
     ),
     Conflict(
         lambda chosen, updates: chosen["filter"] == "rejection" and chosen["denominator"] != "zero",
-        "filter='rejection' predicts the change of the accepted rollouts over a fixed denominator, and others change "
-        "with what is rejected; set denominator: zero.",
+        "filter='rejection' predicts over the denominator of all rollouts, and others leave out those that are "
+        "rejected; set denominator: zero.",
+    ),
+    Conflict(
+        lambda chosen, updates: chosen["filter"] == "solved_bonus" and chosen["denominator"] in PER_ROLLOUT,
+        "filter='solved_bonus' solves for a bonus on the mean entropy over tokens, and this denominator is not their "
+        "number; set denominator: zero.",
     ),
     Conflict(
         lambda chosen, updates: chosen["clip"] == "gspo" and chosen["token_weight"] in ("clip_cov", "steer"),

@@ -156,8 +156,8 @@ class Predictive:
 
     def start(self) -> State:
         """Return the state before the first batch: the estimate, what momentum carries, and the gain's sums."""
-        estimate = {"seen": 0.0, "entropy": 0.0, "drift": 0.0, "integral": 0.0}
-        return {**estimate, "carried": 0.0, "expected": 0.0, "effect": 0.0, **self.learning.start()}
+        estimate = {"seen": 0.0, "entropy": 0.0, "drift": 0.0, "carried": 0.0, "integral": 0.0}
+        return {**estimate, "expected": 0.0, "effect": 0.0, **self.learning.start()}
 
     def remembered(self, state: State, name: str, value: Tensor) -> Tensor:
         """Return the running mean of a value, this batch's included."""

@@ -39,7 +39,8 @@ def instantiate(key: str, name: str, method: Any, options: Mapping[str, Any], op
             f"{options_key}={given} must be of {name}'s {known}; got {unknown[0]!r}. {nearest(unknown[0], known)}"
         )
     for option, value in given.items():
-        parts = value if isinstance(value, list | tuple) else [value]
+        values = list(value.values()) if isinstance(value, Mapping) else value
+        parts = values if isinstance(values, list | tuple) else [values]
         if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
             raise ValueError(f"{options_key}={given} must hold finite numbers; got {option}={value}.")
     try:

@@ -97,6 +97,18 @@ RECIPES: dict[str, Recipe] = {
     "rejection": Recipe(_with(filter="rejection", denominator="zero"), "ours"),
     "soft": Recipe(_with(filter="soft", denominator="zero"), "ours"),
     "solved_bonus": Recipe(_with(filter="solved_bonus", denominator="zero"), "ours"),
+    "rejection_directional": Recipe(
+        _with(filter="rejection", filter_options={"influence": "directional"}, denominator="zero"), "ours"
+    ),
+    "soft_directional": Recipe(
+        _with(filter="soft", filter_options={"influence": "directional"}, denominator="zero"), "ours"
+    ),
+    "soft_tokens": Recipe(
+        _with(filter="soft", filter_options={"influence": "directional", "level": "token"}, denominator="zero"), "ours"
+    ),
+    "solved_bonus_directional": Recipe(
+        _with(filter="solved_bonus", filter_options={"influence": "directional"}, denominator="zero"), "ours"
+    ),
 }
 
 

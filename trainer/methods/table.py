@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from trainer.methods import (
@@ -50,7 +50,7 @@ class Method:
         """Hyper-parameters and their defaults; `...` where there is none."""
         if not isinstance(self.object, type) or not is_dataclass(self.object):
             return {}
-        return {item.name: ... if item.default is NO_DEFAULT else item.default for item in fields(self.object)}
+        return {item.name: default_of(item) for item in fields(self.object)}
 
     @property
     def state(self) -> tuple[str, ...]:
@@ -67,6 +67,14 @@ class Method:
     def required_options(self) -> dict[str, Any]:
         """Return an example value for each option without a default."""
         return {name: EXAMPLES[name] for name, default in self.options.items() if default is ...}
+
+
+def default_of(item: Field[Any]) -> Any:
+    """Return a field's default, one made of fields as a mapping; `...` where there is none."""
+    if item.default_factory is not NO_DEFAULT:
+        made = item.default_factory()
+        return asdict(made) if is_dataclass(made) and not isinstance(made, type) else made
+    return ... if item.default is NO_DEFAULT else item.default
 
 
 def issubclass_of_controller(object: type) -> bool:
