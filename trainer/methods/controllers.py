@@ -27,7 +27,7 @@ for the integral of the error, which stands still while a want is out of reach o
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -37,7 +37,6 @@ from trainer.methods.least_change import Solution, fewest_rejections, least_squa
 from trainer.methods.stages import Filtered, Groups, Observation, State
 from trainer.methods.tracking import Estimate, Gain, Observer
 
-Influence = Literal["tabular", "directional"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Prediction:
         return self.tokens.sum((-3, -2, -1))
 
 
-def predict(groups: Groups, influence: Influence, carried: Tensor | float, method: str) -> Prediction:
+def predict(groups: Groups, influence: str, carried: Tensor | float, method: str) -> Prediction:
     """Return the prediction of a batch.
 
     Args:
@@ -117,18 +116,18 @@ class Predictive:
         side: act on `both` sides, or only where batches are expected to leave entropy `below` or `above` the want.
         integral: share of the error added to the integral a step; 0 turns it off.
         memory: weight of earlier batches in what is expected of one, in [0, 1); 0 goes by the batch at hand.
-        learning: of the gain.
+        learning: of the gain, a `Gain` or its options.
     """
 
-    influence: Influence = "tabular"
+    influence: str = "tabular"
     gain: float | None = None
     fraction: float = 0.5
     smoothing: float = 0.85
     dead_band: float = 0.0
-    side: Literal["both", "below", "above"] = "both"
+    side: str = "both"
     integral: float = 0.05
     memory: float = 0.9
-    learning: Gain = field(default_factory=Gain)
+    learning: Gain | Mapping[str, float] = field(default_factory=Gain)
 
     def __post_init__(self) -> None:
         if not isinstance(self.learning, Gain):
@@ -149,6 +148,12 @@ class Predictive:
         Observer(self.smoothing)
 
     @property
+    def gains(self) -> Gain:
+        """How the gain is learnt."""
+        assert isinstance(self.learning, Gain)
+        return self.learning
+
+    @property
     def needs(self) -> frozenset[str]:
         """What predicts, and the measured change where the gain is learnt."""
         predicts = {"direction"} if self.influence == "directional" else {"influence", "responsiveness"}
@@ -157,7 +162,7 @@ class Predictive:
     def start(self) -> State:
         """Return the state before the first batch: the estimate, what momentum carries, and the gain's sums."""
         estimate = {"seen": 0.0, "entropy": 0.0, "drift": 0.0, "carried": 0.0, "integral": 0.0}
-        return {**estimate, "expected": 0.0, "effect": 0.0, **self.learning.start()}
+        return {**estimate, "expected": 0.0, "effect": 0.0, **self.gains.start()}
 
     def remembered(self, state: State, name: str, value: Tensor) -> Tensor:
         """Return the running mean of a value, this batch's included."""
@@ -169,7 +174,7 @@ class Predictive:
         """Return the gain in force and the offset beside it."""
         if self.gain is not None:
             return torch.full_like(like, self.gain), torch.zeros_like(like)
-        return self.learning.line(state, like)
+        return self.gains.line(state, like)
 
     def estimate(self, state: State, entropy: Tensor) -> Estimate:
         """Return the estimate once this batch's entropy is known; the first batch is believed."""
@@ -236,12 +241,12 @@ class Predictive:
         now, kept, released = (info[name] for name in ("response_now", "response_kept", "released_unit"))
         at_once = now * unit + released
         gain, _ = self.line(state, unit)
-        sums = {name: state[name] for name in self.learning.start()}
+        sums = {name: state[name] for name in self.gains.start()}
         change = gain * at_once
         if observation.measured_change is not None:
             change = torch.as_tensor(observation.measured_change).to(unit).expand_as(unit)
             if self.gain is None:
-                sums = self.learning.learn(sums, at_once, change)
+                sums = self.gains.learn(sums, at_once, change)
         ahead = Observer(self.smoothing).advanced(corrected, change)
         carried = kept * torch.as_tensor(state["carried"]).to(unit) + (1 - now) * unit
         estimate = {"seen": 1.0, "entropy": ahead.entropy, "drift": ahead.drift, "carried": carried}
@@ -279,7 +284,7 @@ class Rejection(Predictive):
     Source: ours, from E4 or E7; the paper's Algorithm 1 rejects by the advantage's sign alone.
     """
 
-    rule: Literal["least_squares", "fewest"] = "least_squares"
+    rule: str = "least_squares"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -329,7 +334,7 @@ class SoftWeights(Predictive):
     """
 
     most: float = 2.0
-    level: Literal["rollout", "token"] = "rollout"
+    level: str = "rollout"
 
     def __post_init__(self) -> None:
         super().__post_init__()

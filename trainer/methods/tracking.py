@@ -35,8 +35,8 @@ class Observer:
     """A steady-state Kalman filter (alpha-beta filter) of the batch entropy.
 
     corrected = predicted + (1 - smoothing) (measured - predicted); the drift moves by beta (measured - predicted), with
-    beta = alpha^2 / (2 - alpha), alpha = 1 - smoothing: the pair that tracks a ramp without steady error and without
-    ringing.
+    beta = alpha^2 / (2 - alpha), alpha = 1 - smoothing: the pair that tracks a ramp without steady error, at a damping
+    ratio of about 0.7.
 
     Args:
         smoothing: weight of the estimate against a new batch, in [0, 1); 0 believes the batch.
