@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from simulations.direction import find_direction
 from simulations.exact import ExactAdvantages, policy_gradient, tree_of
 from simulations.optimizers import SGD, Moments, Optimizer
 from simulations.policies import ALL, Parameters, Policy, Prompts
@@ -88,6 +89,11 @@ class Setting:
                 f"Setting(mini_batches={self.mini_batches}) must leave a prompt in each; got {self.batch_prompts}. "
                 "Lower it, or raise prompts_per_step."
             )
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps a batch."""
+        return self.epochs * self.mini_batches
 
     @property
     def batch_prompts(self) -> int:
@@ -265,22 +271,9 @@ class Simulation:
         """
         setting, before = self.setting, self.state
         algorithm, band = setting.algorithm, setting.band(before.step)
-        following = setting.band(min(before.step + 1, setting.steps - 1))
         rollouts = self.rollouts(uniforms)
         entropy = rollouts.contexts.entropy.mean(-1)
-        draws = None
-        if "uniforms" in algorithm.needs:
-            draws = self.uniforms(tuple(rollouts.rewards.shape), self.filter_draws)
-        groups = algorithm.see(
-            before.states,
-            rollouts.rewards,
-            entropy,
-            band,
-            before.step,
-            rollouts.record,
-            next_band=following,
-            uniforms=draws,
-        )
+        groups = self.groups(rollouts, entropy)
         filtered = algorithm.decide(before.states, groups)
         update = self.exact_update() if setting.exact_gradient else self.update(rollouts, filtered)
         change = None
@@ -317,6 +310,27 @@ class Simulation:
             measured_change=change,
             info={**filtered.info, **reported},
             trace=trace,
+        )
+
+    def groups(self, rollouts: Rollouts, entropy: Float[Tensor, "R"]) -> Groups:
+        """Return what the filter is to see of a batch."""
+        setting, state, needs = self.setting, self.state, self.setting.algorithm.needs
+        more: dict[str, Any] = {}
+        if "uniforms" in needs:
+            more["uniforms"] = self.uniforms(tuple(rollouts.rewards.shape), self.filter_draws)
+        if "direction" in needs:
+            optimiser = (setting.optimizer, state.moments, self.learning_rate)
+            more["direction"] = find_direction(setting.policy, state.parameters, *optimiser, rollouts, setting.updates)
+        return setting.algorithm.see(
+            state.states,
+            rollouts.rewards,
+            entropy,
+            setting.band(state.step),
+            state.step,
+            rollouts.record,
+            next_band=setting.band(min(state.step + 1, setting.steps - 1)),
+            response=setting.optimizer.response(setting.updates),
+            **more,
         )
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from simulations.policies import Parameters
+from trainer.methods.stages import Response
 
 Moments = dict[str, Tensor]
 
@@ -28,6 +29,15 @@ class Optimizer(Protocol):
         active: Bool[Tensor, " R"],
     ) -> tuple[Moments, Parameters]:
         """Return the state and the parameters after a step downhill; repeats that are not active keep both."""
+
+    def response(self, updates: int) -> Response:
+        """Return how fast it answers a batch of so many steps."""
+
+    def towards(self, moments: Moments, values: Parameters, learning_rate: Float[Tensor, " R"]) -> Parameters:
+        """Return what a gradient of -values adds to the parameters in the end; 0 where that is not known yet."""
+
+    def carried(self, moments: Moments, learning_rate: Float[Tensor, " R"]) -> Parameters:
+        """Return what it would still add without further gradients."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,18 @@ class SGD:
         rate = learning_rate * active
         moved = {name: value - along(rate, value) * gradients[name] for name, value in parameters.items()}
         return moments, moved
+
+    def response(self, updates: int) -> Response:
+        """Return that all comes at once."""
+        return Response()
+
+    def towards(self, moments: Moments, values: Parameters, learning_rate: Float[Tensor, " R"]) -> Parameters:
+        """Return learning rate * values."""
+        return {name: along(learning_rate, value) * value for name, value in values.items()}
+
+    def carried(self, moments: Moments, learning_rate: Float[Tensor, " R"]) -> Parameters:
+        """Return no parameters: it remembers none."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -106,6 +128,26 @@ class Adam:
             after[f"square.{name}"] = torch.where(moves, square, old_square)
             moved[name] = torch.where(moves, value - step, value)
         return after, moved
+
+    def response(self, updates: int) -> Response:
+        """Return that of gradients averaged with beta1."""
+        return Response.of_momentum(self.beta1, updates)
+
+    def towards(self, moments: Moments, values: Parameters, learning_rate: Float[Tensor, " R"]) -> Parameters:
+        """Return learning rate * values / (sqrt(v^) + eps), 0 before the first step."""
+        count, found = moments["count"], {}
+        correct = 1 - self.beta2 ** count.clamp(min=1)
+        for name, value in values.items():
+            scale = (moments[f"square.{name}"] / along(correct, value)).sqrt() + self.eps
+            found[name] = torch.where(along(count > 0, value), along(learning_rate, value) * value / scale, 0.0)
+        return found
+
+    def carried(self, moments: Moments, learning_rate: Float[Tensor, " R"]) -> Parameters:
+        """Return -learning rate * m^ / (sqrt(v^) + eps) * beta1 / (1 - beta1), at today's v^."""
+        means = {name.removeprefix("mean."): value for name, value in moments.items() if name.startswith("mean.")}
+        left = self.beta1 / (1 - self.beta1) / (1 - self.beta1 ** moments["count"].clamp(min=1))
+        downhill = {name: -along(left, value) * value for name, value in means.items()}
+        return self.towards(moments, downhill, learning_rate)
 
 
 def along(values: Tensor, like: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from trainer.methods.stages import Schedule
 HALF_WIDTH = 0.05  # of the band, nats
 PREDICTIVE = ("rejection", "soft", "solved_bonus")
 LEARNT = tuple(f"{name}_learnt" for name in PREDICTIVE)
+DIRECTIONAL = tuple(f"{name}_directional" for name in PREDICTIVE)  # for the network; they learn their gain too
 # Where a recipe's target, a constant, is set.
 TARGETED = {
     "entropic_paper": "shaping_options",
@@ -83,14 +84,14 @@ class Options:
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell a policy, schedule and controller; scales are learnt in the network, and in the table on two."""
+    """Return a cell a policy, schedule and controller; gains are learnt in the network, and in the table on two."""
     found = []
     for policy in options.policies:
         for schedule in options.schedules:
             hard = schedule in ("constant", "square")
             if policy == "mlp" and not hard:
                 continue
-            given = PREDICTIVE if policy == "table" else ()
+            given = PREDICTIVE if policy == "table" else DIRECTIONAL
             for name in (*OTHERS, *given, *(LEARNT if hard else ())):
                 found.append(Cell(f"{policy}_{schedule}_{name}", partial(run, name, policy, schedule, options)))
     return found
@@ -333,7 +334,7 @@ def findings(found: Mapping[str, pd.DataFrame]) -> list[str]:
         )
         lines.append(f"{cell}: RMSE in nats (share of steps in band, reward at the end): {listed}.")
     lines += reactions(summary)
-    lines += [separation(summary), idle(summary)]
+    lines += [*influences(summary), separation(summary), idle(summary)]
     for row in each(found["fixed"]):
         lines.append(
             f"{row.policy}, {row.schedule}: solved bonus less a fixed bonus of {row.bonus:.3f}: RMSE "
@@ -355,7 +356,7 @@ def verdict(summary: pd.DataFrame) -> str:
     wide = hard.pivot(index="cell", columns="controller", values="follows")
     everywhere = wide.fillna(True).astype(bool).all()
     names = [str(name) for name in wide]
-    predictive = [name for name in (*PREDICTIVE, *LEARNT) if name in names]
+    predictive = [name for name in (*PREDICTIVE, *LEARNT, *DIRECTIONAL) if name in names]
     follow_all = [name for name in predictive if everywhere[name]]
     others = [name for name in names if name not in predictive]
     others_any = [name for name in others if bool(wide[name].fillna(False).astype(bool).any())]
@@ -380,6 +381,23 @@ def reactions(summary: pd.DataFrame) -> list[str]:
             for row in each(part)
         )
         lines.append(f"{policy}, steps until the band is reached after a jump of the square wave: {listed}.")
+    return lines
+
+
+def influences(summary: pd.DataFrame) -> list[str]:
+    """Return how each controller follows in the network by what shared parameters do, and by each context alone."""
+    lines = []
+    for cell, part in summary[summary.policy == "mlp"].groupby("cell", sort=False):
+        found = part.set_index("controller")
+        pairs = [pair for pair in zip(PREDICTIVE, DIRECTIONAL, LEARNT, strict=True) if {*pair[1:]} <= {*found.index}]
+        compared = "; ".join(
+            f"{name} {text(found.rmse[shared], found.rmse_error[shared])} against "
+            f"{text(found.rmse[alone], found.rmse_error[alone])}, reward {found.reward[shared]:.3f} against "
+            f"{found.reward[alone]:.3f}"
+            for name, shared, alone in pairs
+        )
+        if pairs:
+            lines.append(f"{cell}, RMSE in nats with directional against tabular influence: {compared}.")
     return lines
 
 

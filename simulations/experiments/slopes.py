@@ -41,6 +41,7 @@ SAYS = {
     ),
     **dict.fromkeys(("clip_v", "opefo", "steer", "repo", "repo_r", "adapo", "flexible_id", "entropy_bonus"), 1),
     **dict.fromkeys(("rejection", "soft", "solved_bonus"), 1),
+    **dict.fromkeys(("rejection_directional", "soft_directional", "soft_tokens", "solved_bonus_directional"), 1),
 }
 # Runs of GRPO that others are compared with: several optimiser steps a batch, or one.
 BASELINES = {False: "grpo", True: "grpo_on_policy"}

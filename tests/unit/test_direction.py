@@ -97,7 +97,10 @@ def dot(one, other):
 def test_slopes_are_those_of_autograd(model, rollouts, small_trial):
     optimizer = settled(model)
     probe, found = found_with(model, rollouts, optimizer)
-    along = [RATE * g / (optimizer.state[p]["exp_avg_sq"].sqrt() + 1e-8) for g, p in zip(probe.gradient, model.parameters(), strict=True)]
+    along = [
+        RATE * g / (optimizer.state[p]["exp_avg_sq"].sqrt() + 1e-8)
+        for g, p in zip(probe.gradient, model.parameters(), strict=True)
+    ]
     logits = completion_logits(model, rollouts.tokens, rollouts.attention, rollouts.mask.shape[1], TEMPERATURE)
     log_probs = logits.log_softmax(-1).gather(-1, rollouts.completion_ids[..., None])[..., 0]
     slopes, looked_at = found.tokens.flatten(0, 1), 0

@@ -74,7 +74,7 @@ def test_a_given_scale_holds_a_constant_that_grpo_does_not():
 
 
 def test_runs_from_cells_to_findings():
-    assert len(EXPERIMENT.cells(TINY)) == 5 * 12 + 2 * 3 + 2 * 12
+    assert len(EXPERIMENT.cells(TINY)) == 5 * 12 + 2 * 3 + 2 * 15
     options = replace(TINY, steps=4, every=2, warm_up=1, policies=("mlp",), schedules=("constant", "square"))
     rows = pd.concat([pd.DataFrame(list(cell.run())) for cell in EXPERIMENT.cells(options)], ignore_index=True)
     found = EXPERIMENT.tables(rows)
@@ -82,7 +82,9 @@ def test_runs_from_cells_to_findings():
     for panel in EXPERIMENT.panels:
         if "table" not in panel.table.split("_"):
             assert {panel.x, panel.y, *panel.reference} <= {*found[panel.table].columns}
-    assert len(found["summary"]) == 2 * 12
+    assert len(found["summary"]) == 2 * 15
+    compared = [line for line in EXPERIMENT.findings(found) if "directional against tabular influence" in line]
+    assert [line.partition(", RMSE")[0] for line in compared] == ["mlp, constant", "mlp, square"]
     assert len(found["fixed"]) == 2
 
 

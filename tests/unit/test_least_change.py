@@ -91,7 +91,10 @@ def test_a_want_out_of_reach_puts_every_part_at_its_bound_and_says_so(values, mo
 
 def test_parts_that_do_nothing_are_left_alone():
     nothing = torch.zeros(3, dtype=torch.float64)
-    for solve in (lambda want: least_squares_weights(nothing, want, 2.0), lambda want: fewest_rejections(nothing, want)):
+    for solve in (
+        lambda want: least_squares_weights(nothing, want, 2.0),
+        lambda want: fewest_rejections(nothing, want),
+    ):
         for want in (0.0, 0.5, -0.5):
             found = solve(torch.tensor(want, dtype=torch.float64))
             assert found.weights.tolist() == [1.0] * 3

@@ -109,7 +109,14 @@ def test_repeats_learn_each_their_own():
 
 @pytest.mark.parametrize(
     "options",
-    [{"first": 0.0}, {"prior": -0.1}, {"range": 0.5}, {"forgetting": 0.0}, {"forgetting": 1.1}, {"first": float("nan")}],
+    [
+        {"first": 0.0},
+        {"prior": -0.1},
+        {"range": 0.5},
+        {"forgetting": 0.0},
+        {"forgetting": 1.1},
+        {"first": float("nan")},
+    ],
 )
 def test_gains_that_cannot_be_are_refused(options):
     with pytest.raises(ValueError, match=r"^Gain\(.*\) must "):

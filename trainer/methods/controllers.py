@@ -38,7 +38,6 @@ from trainer.methods.stages import Filtered, Groups, Observation, State
 from trainer.methods.tracking import Estimate, Gain, Observer
 
 
-
 @dataclass(frozen=True)
 class Prediction:
     """What a batch would do to entropy at first order, in units of the gain.
