@@ -91,19 +91,19 @@ def test_advantages_of_tokens_weigh_their_own_tokens():
 
 def test_the_want_by_hand():
     method = SoftWeights(gain=2.0, fraction=0.5, smoothing=0.75, most=9.0)
-    groups = batch(entropy=1.0, aim=1.1, response=Response(0.5, 0.5))
+    groups = batch(entropy=1.0, aim=1.1, response=Response(0.4, 0.7))
     found = decided(method, groups, entropy=1.2, drift=-0.02, integral=0.03, carried=-0.05)
     drift = -0.02 - 0.2 * 0.0625 / 1.75  # beta 0.0625 / 1.75
     assert value_of(found, "entropy_estimate") == pytest.approx(1.15)
     assert value_of(found, "entropy_drift") == pytest.approx(drift)
-    error = 1.1 - (1.15 + 2 * -0.05 + drift)  # lag 1
+    error = 1.1 - (1.15 + 2 * -0.05 + 2 * drift)  # lag 0.6 / 0.3
     assert value_of(found, "error") == pytest.approx(error)
     wanted = 0.5 * error + 0.03 - drift
     assert value_of(found, "wanted") == pytest.approx(wanted)
     assert value_of(found, "predicted") == pytest.approx(wanted, abs=1e-8)
     assert value_of(found, "uncontrolled") == pytest.approx(2 * TOTAL)
     assert value_of(found, "carried") == pytest.approx(2 * -0.05)
-    assert value_of(found, "released_unit") == pytest.approx(0.5 * -0.05)
+    assert value_of(found, "released_unit") == pytest.approx(0.3 * -0.05)
 
 
 def test_the_first_batch_is_believed():
