@@ -27,11 +27,18 @@ def build_algorithm(config: TrainConfig) -> Algorithm:
         terms["kl"] = {"coefficient": chosen.kl, "estimator": chosen.kl_estimator}
     if chosen.entropy_bonus:
         terms["entropy_bonus"] = {"coefficient": chosen.entropy_bonus}
-    return assemble(
+    algorithm = assemble(
         {**settings, "terms": terms},
         group_size=config.rollout.group_size,
         updates=chosen.mini_batches * chosen.epochs,
     )
+    if "direction" in algorithm.needs and config.model.weights == "bfloat16" and not config.model.lora_rank:
+        raise ValueError(
+            "algorithm.filter_options.influence='directional' must have trained weights in float32: the small move "
+            "that it tries would be rounded away; got model.weights='bfloat16'. Set model.weights float32, "
+            "model.lora_rank, or influence: tabular."
+        )
+    return algorithm
 
 
 def needs_statistics(config: TrainConfig, algorithm: Algorithm) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from entropy_theory.network import first_order_along, parameters_set_to
 from trainer.methods.stages import Direction
 from trainer.micro_batches import dealt
+from trainer.model import in_full_precision
 from trainer.network import Block, Scored
 from trainer.optimizer import averaged_gradients, momentum_decay, preconditioned, running_mean
 from trainer.probe import Probe, locals_of
@@ -81,22 +82,27 @@ def find_direction(
 def slopes(
     probe: Probe, rollouts: Rollouts, along: Sequence[Tensor], size: float, sizes: tuple[int, int], width: int
 ) -> Tensor:
-    """Return the derivative of each token's log-probability along a change of the parameters, `[n, width]`."""
-    parts = dealt(rollouts.attention.sum(1), *sizes, probe.workers)
-    network = inner(probe.network)
+    """Return the derivative of each token's log-probability along a change of the parameters, `[n, width]`.
+
+    A model that computes in half precision does so in float32 here: its rounding is as large as the difference.
+    """
+    model = inner(probe.network).model
+    halved = getattr(model, "entrocraft_dtype", None) == "bfloat16"
     moved = [now + size * v for now, v in zip(probe.parameters, along, strict=True)]
-    found = rollouts.log_prob.new_zeros(rollouts.mask.shape)
-    with parameters_set_to(probe.parameters, moved):
-        for rows in parts:
-            log_prob = log_probs(network, rollouts, rows, probe.temperature)
-            found[rows, : log_prob.shape[1]] = log_prob[: len(rows)].to(found)
-    found = (probe.workers.total(found) - rollouts.log_prob) / size
-    return nn.functional.pad(found.masked_fill(~rollouts.mask, 0.0), (0, width - rollouts.mask.shape[1]))
+    with in_full_precision(model):
+        before = log_probs(probe, rollouts, sizes) if halved else rollouts.log_prob
+        with parameters_set_to(probe.parameters, moved):
+            after = log_probs(probe, rollouts, sizes)
+    found = ((after - before) / size).masked_fill(~rollouts.mask, 0.0)
+    return nn.functional.pad(found, (0, width - rollouts.mask.shape[1]))
 
 
-def log_probs(network: nn.Module, rollouts: Rollouts, rows: Tensor, temperature: float) -> Tensor:
-    """Return the log-probabilities of these rows; of one row that is not looked at where there is none."""
-    # A process without rows takes part in the pass all the same.
-    part = rollouts.rows(rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rollouts.mask.device))
-    scored: Scored = network(Block(part.tokens, part.attention, part.mask, temperature))
-    return scored.log_prob
+def log_probs(probe: Probe, rollouts: Rollouts, sizes: tuple[int, int]) -> Tensor:
+    """Return the log-probabilities of all tokens at the weights as they are, `[n, T]`."""
+    network, found = inner(probe.network), rollouts.log_prob.new_zeros(rollouts.mask.shape)
+    for rows in dealt(rollouts.attention.sum(1), *sizes, probe.workers):
+        # A process without rows takes part in the pass all the same.
+        part = rollouts.rows(rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rollouts.mask.device))
+        scored: Scored = network(Block(part.tokens, part.attention, part.mask, probe.temperature))
+        found[rows, : scored.log_prob.shape[1]] = scored.log_prob[: len(rows)].to(found)
+    return probe.workers.total(found)

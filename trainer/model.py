@@ -1,7 +1,7 @@
 """Policies: loading, running and saving Hugging Face causal language models."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -281,6 +281,19 @@ def computing(model: Any) -> AbstractContextManager[Any]:
     if getattr(model, "entrocraft_dtype", None) != "bfloat16":
         return nullcontext()
     return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def in_full_precision(model: Any) -> Iterator[None]:
+    """Compute in float32 for a while where the weights have it, also in a model that was loaded to compute in less."""
+    kind = getattr(model, "entrocraft_dtype", None)
+    whole = all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    if kind == "bfloat16" and whole:
+        model.entrocraft_dtype = "float32"
+    try:
+        yield
+    finally:
+        model.entrocraft_dtype = kind
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

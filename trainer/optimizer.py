@@ -1,7 +1,8 @@
 """AdamW and its learning-rate schedule."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,29 +71,40 @@ def mapped(moments: dict[str, object], change: object) -> dict[str, object]:
 
 
 def averaged_gradients(optimizer: torch.optim.Optimizer) -> list[Tensor] | None:
-    """Return AdamW's averaged gradients m / (1 - beta1^t) after t steps; None before the first."""
-    found = []
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            state = optimizer.state.get(parameter)
-            if not state:
-                return None
-            found.append(state["exp_avg"] / (1 - group["betas"][0] ** float(state["step"])))
-    return found
+    """Return AdamW's averaged gradients m / (1 - beta1^t) after t steps; None before the first.
+
+    A parameter that never had a gradient has no moments, and does not move: its average is 0.
+    """
+    found, moved = [], False
+    for parameter, state, group in moments_of(optimizer):
+        moved |= bool(state)
+        decay = group["betas"][0]
+        found.append(state["exp_avg"] / (1 - decay ** float(state["step"])) if state else torch.zeros_like(parameter))
+    return found if moved else None
 
 
 def preconditioned(optimizer: torch.optim.Optimizer, values: Iterable[Tensor]) -> list[Tensor]:
     """Return rate * values / (sqrt(v / (1 - beta2^t)) + eps): what AdamW would add for an averaged gradient of -values.
 
-    Valid after the first step.
+    Valid after the first step; 0 for a parameter that has no moments.
     """
-    found, given = [], iter(values)
+    found = []
+    for value, (parameter, state, group) in zip(values, moments_of(optimizer), strict=True):
+        if not state:
+            found.append(torch.zeros_like(parameter))
+            continue
+        root = (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).sqrt()
+        found.append(group["lr"] * value / (root + group["eps"]))
+    return found
+
+
+def moments_of(
+    optimizer: torch.optim.Optimizer,
+) -> Iterator[tuple[nn.Parameter, dict[str, Tensor], dict[str, Any]]]:
+    """Yield each parameter, its moments (empty before its first step) and its group."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            state = optimizer.state[parameter]
-            root = (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).sqrt()
-            found.append(group["lr"] * next(given) / (root + group["eps"]))
-    return found
+            yield parameter, optimizer.state.get(parameter, {}), group
 
 
 def momentum_decay(optimizer: torch.optim.Optimizer) -> float:
@@ -108,11 +120,13 @@ def running_mean(
     It is kept among the optimiser's moments, which are saved, loaded and sharded with the parameters. Valid after the
     optimiser's first step.
     """
-    found, given = [], iter(values)
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            state, value = optimizer.state[parameter], next(given)
-            before = state.get(name)
-            found.append(before)
-            state[name] = value.clone() if before is None else memory * before + (1 - memory) * value
-    return None if any(mean is None for mean in found) else found
+    found: list[Tensor | None] = []
+    for value, (_, state, _) in zip(values, moments_of(optimizer), strict=True):
+        if not state:
+            found.append(torch.zeros_like(value))
+            continue
+        before = state.get(name)
+        found.append(before)
+        state[name] = value.clone() if before is None else memory * before + (1 - memory) * value
+    known = [mean for mean in found if mean is not None]
+    return known if len(known) == len(found) else None

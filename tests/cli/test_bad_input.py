@@ -61,6 +61,10 @@ CASES = {
         ["--model.dtype=float64", "--model.attention=eager"],
         ["float64", "eager", "model.attention: sdpa"],
     ),
+    "directional control of half-precision weights": (
+        ["--config=soft_directional", "--model.dtype=bfloat16", "--model.weights=bfloat16"],
+        ["influence='directional'", "bfloat16", "model.weights float32"],
+    ),
     "unknown dtype": (["--model.dtype=float8"], ["model.dtype", "float8", "bfloat16"]),
     "unknown key": (["--stepz=3"], ["stepz"]),
     "unknown nested key": (["--rollout.grup_size=4"], ["rollout.grup_size"]),

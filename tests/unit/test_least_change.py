@@ -156,7 +156,6 @@ def test_the_most_contrary_parts_go_first_and_ties_in_their_order():
     assert beyond.saturated
 
 
-@pytest.mark.xfail(strict=True, reason="parts that stay count as 0, which is above every part that goes")
 def test_the_multiplier_of_fewest_rejections_is_the_part_rejected_in_part():
     each = torch.tensor([0.1, -0.3, -0.2, -0.3, 0.4], dtype=torch.float64)
     found = fewest_rejections(each, torch.tensor(0.1, dtype=torch.float64))

@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trainer.methods.least_change import Solution, fewest_rejections, least_squares_weights
+from trainer.methods.least_change import fewest_rejections, least_squares_weights
 from trainer.methods.stages import Filtered, Groups, Observation, State
 from trainer.methods.tracking import Estimate, Gain, Observer
 
@@ -348,7 +348,8 @@ class SoftWeights(Predictive):
         want, info = self.wanted(state, groups, prediction)
         axes = 3 if self.level == "token" else 2
         parts = prediction.tokens if self.level == "token" else prediction.rollouts
-        found: Solution = least_squares_weights(flat(parts, axes), want, self.most)
+        each = flat(parts, axes)
+        found = least_squares_weights(each, want, self.most).unless(info["idle"] > 0, each)
         info = self.reported(info, found.change, found.weights, found.saturated, found.multiplier)
         weights = found.weights.unflatten(-1, parts.shape[-axes:])
         if self.level == "rollout":

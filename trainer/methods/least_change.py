@@ -23,6 +23,15 @@ class Solution:
     multiplier: Float[Tensor, "*R"]
     saturated: Bool[Tensor, "*R"]
 
+    def unless(self, idle: Bool[Tensor, "*R"], each: Float[Tensor, "*R n"]) -> "Solution":
+        """Return weights of exactly 1 where nothing is to be changed."""
+        return Solution(
+            torch.where(idle[..., None], 1.0, self.weights),
+            torch.where(idle, each.sum(-1), self.change),
+            torch.where(idle, 0.0, self.multiplier),
+            self.saturated & ~idle,
+        )
+
 
 # Halvings of the bracket: what is left is below float64's rounding.
 BISECTIONS = 60
@@ -100,6 +109,7 @@ def fewest_rejections(each: Float[Tensor, "*R n"], wanted: Float[Tensor, "*R"]) 
     weights = torch.zeros_like(each).scatter(-1, order, 1 - rejected)
     reached = (weights * each).sum(-1)
     spread = each.square().mean(-1).sqrt().clamp(min=torch.finfo(each.dtype).tiny)
-    edge = torch.where(rejected > 0, ordered, 0.0).amax(-1) * sign[..., 0] / spread
+    edge = torch.where(rejected > 0, ordered, -torch.inf).amax(-1) * sign[..., 0] / spread
+    edge = torch.where(edge.isfinite(), edge, 0.0)
     saturated = (reached - wanted).abs() > 1e-6 * each.abs().sum(-1)
     return Solution(weights, reached, edge, saturated)
