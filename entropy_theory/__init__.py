@@ -11,6 +11,7 @@ from entropy_theory.expectation import (
     expected_natural_gradient_change,
     natural_gradient_change,
 )
+from entropy_theory.measured import MeasuredTheorem1, MeasuredTheorem2, measured_theorem1, measured_theorem2
 from entropy_theory.network import DirectionalChange, directional_change
 from entropy_theory.sequence import chain_rule_entropy, enumerated_entropy, response_entropy
 from entropy_theory.softmax import Softmax, entropy, policy_of
@@ -21,6 +22,8 @@ from entropy_theory.updates import sampled_token_delta
 __all__ = [
     "DirectionalChange",
     "EveryToken",
+    "MeasuredTheorem1",
+    "MeasuredTheorem2",
     "RemainderBound",
     "Softmax",
     "Theorem1",
@@ -39,6 +42,8 @@ __all__ = [
     "expected_natural_gradient_change",
     "first_order_change",
     "fused_token_statistics",
+    "measured_theorem1",
+    "measured_theorem2",
     "natural_gradient_change",
     "policy_of",
     "remainder_bound",

@@ -64,6 +64,32 @@ COLUMNS: dict[str, Column] = {
     "sign_rule_step": Column(
         "", "1 if the mean advantage over rollouts times dH_measured <= 0, 0 if not; null if the mean is 0"
     ),
+    "condition_tokens": Column(
+        "share",
+        "probe tokens for which Theorem 1's condition holds, log p_k > b_k with b_k from the measured change of all "
+        "probabilities; of those with advantage that moved: log-odds by more than 1e-4. All columns from here on to "
+        "`effective_delta_p_negative` are null unless `theory.condition`",
+    ),
+    "condition_undefined": Column("share", "probe tokens with advantage that did not move: the condition is 0/0 there"),
+    "condition_log_likelihood": Column(NATS, "mean log p_k of those that moved"),
+    "condition_baseline": Column(NATS, "mean b_k of those; heavy-tailed, a token that hardly moved can carry it"),
+    "condition_gap_median": Column("nats", "median log p_k - b_k of those"),
+    "delta_p_agreement": Column("share", "those whose probability moved as their advantage says: A delta p_k > 0"),
+    "sign_rule_given_condition": Column("share", "A times measured change <= 0 among those for which it holds"),
+    "sign_rule_without_condition": Column("share", "the same among those for which it does not hold"),
+    "condition_sequences": Column(
+        "share",
+        "probe rollouts for which Theorem 2's condition holds, sum log p_k >= sum b_k over their tokens that moved",
+    ),
+    "sign_rule_sequences_given_condition": Column(
+        "share", "A times measured change, summed over the rollout, <= 0 among those"
+    ),
+    "sign_rule_sequences_without_condition": Column("share", "the same among the others"),
+    "effective_delta_p_negative": Column(
+        "share",
+        "probe rollouts whose effective delta p_y does not have the sign of A, so that Theorem 2's conclusion does not "
+        "follow from its condition",
+    ),
     "info": Column("", "what the filter and the controller report of themselves, numbers by name"),
     "time_rollout_s": Column("s", "sampling and scoring, without what theory records on the way"),
     "time_update_s": Column("s", "forward, backward and optimiser"),

@@ -115,6 +115,7 @@ class Sizes:
         full_logits: a method needs whole rows of logits.
         float64_attention: attention is computed in float64.
         second_order: the probe computes the second-order term.
+        condition: the probe keeps its logits.
         processes: N.
         sharded: each process holds a shard of the weights, not a copy.
         block: logits of one block of the vocabulary.
@@ -136,6 +137,7 @@ class Sizes:
     full_logits: bool
     float64_attention: bool
     second_order: bool
+    condition: bool
     processes: int
     sharded: bool
     block: int
@@ -243,12 +245,19 @@ def memory(shape: ModelShape, sizes: Sizes) -> Mapping[str, Bytes]:
         "gradients": Bytes(0, trainable // part),
         "gradients in exchange": Bytes(0, trainable if sizes.processes > 1 and not sizes.sharded else 0),
         "probe's copies": Bytes(0, copies * trainable // part),
+        "probe's logits": Bytes(0, kept_logit_bytes(shape, sizes)),
         "KV cache": Bytes(cache_bytes(shape, sizes), 0),
         "activations": Bytes(0, activation_bytes(shape, sizes, sizes.micro_rows)),
         "logits": Bytes(DRAWN_LOGIT * sizes.decoded_rows * shape.vocabulary, logit_bytes(shape, sizes)),
         "rollouts": Bytes(rollouts, rollouts),
     }
     return {name: item for name, item in items.items() if item.sampling or item.update}
+
+
+def kept_logit_bytes(shape: ModelShape, sizes: Sizes) -> int:
+    """Return the bytes of the logits that the probe keeps over the update, in float32 at least."""
+    kept = sizes.probe_rows * sizes.new_tokens * shape.vocabulary // sizes.processes if sizes.condition else 0
+    return kept * max(4, BYTES[sizes.compute])
 
 
 def peak(items: Mapping[str, Bytes]) -> int:

@@ -19,7 +19,7 @@ KNOBS = {
     "loading": MODEL,
     "rollout": (*SAMPLING, "rollout.group_size", "rollout.prompts", "rollout.max_new_tokens", "theory.tabular", *MODEL),
     "update": (*PASSES, *MODEL, "rollout.max_new_tokens"),
-    "theory": (*PASSES, "theory.probe_rows", "theory.second_order", "theory.enabled", *MODEL),
+    "theory": (*PASSES, "theory.condition", "theory.probe_rows", "theory.second_order", "theory.enabled", *MODEL),
     "evaluation": ("evaluation.rows_at_once", "evaluation.samples", "rollout.max_new_tokens", *MODEL),
 }
 HOW = {
@@ -28,6 +28,7 @@ HOW = {
     "model.gradient_checkpointing": "true",
     "theory.tabular": "false",
     "theory.second_order": "false",
+    "theory.condition": "false",
     "theory.enabled": "false",
     "model.lora_rank": "above 0 trains adapters alone",
     "model.weights": "bfloat16",

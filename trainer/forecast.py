@@ -6,6 +6,7 @@ from typing import Any
 
 from entropy_theory.chunked import PANEL, TILE
 from trainer.algorithm import build_algorithm
+from trainer.condition import check_size
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data import FilePrompts, build_prompts, encode_prompts, fit_prompts, max_new_tokens, with_chat
 from trainer.estimate import Bytes, ModelShape, Sizes, memory, model_shape, peak
@@ -69,6 +70,7 @@ def forecast(config: TrainConfig, *, processes: int = 1, accelerator: bool = Fal
             f"got one of {policy.context_length} tokens. Lower one of them."
         )
     shape = model_shape(policy.model)
+    check_size(config, new_tokens, shape.vocabulary)
     sizes = sizes_of(config, needs, longest, new_tokens, processes, accelerator)
     return Forecast(config, shape, sizes, memory(shape, sizes), rows)
 
@@ -97,6 +99,7 @@ def sizes_of(
         float64_attention=model.attention == "sdpa_float64"
         or (model.attention == "auto" and model.dtype == "float32" and not accelerator),
         second_order=theory.enabled and theory.second_order,
+        condition=theory.enabled and theory.condition,
         processes=processes,
         sharded=processes > 1 and model.parallel == "fsdp2",
         block=TILE[accelerator] * PANEL[accelerator],

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint import RunState
+from trainer.condition import condition_columns
 from trainer.methods.pipeline import weighted_advantages
 from trainer.methods.stages import Filtered, Groups, per_rollout
 from trainer.probe import Change, TabularTerms, sign_rule_agreement
@@ -119,6 +120,8 @@ def theory_columns(
             "sign_rule_agreement": sign_rule_agreement(on_probe, change.per_token, probe.mask),
             "sign_rule_step": sign_rule_step(used.sum(1) / rollouts.lengths, change.measured),
         }
+        if change.theorem is not None:
+            columns |= condition_columns(change.theorem, on_probe, probe.mask)
     return columns
 
 

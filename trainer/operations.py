@@ -45,10 +45,13 @@ def operations(shape: ModelShape, sizes: Sizes) -> Mapping[str, float]:
         sizes.prompts * sizes.prompt_tokens**2 / 2 + rows * (within - sizes.prompt_tokens**2 / 2),
     )
     probes = 1 + (2 if sizes.second_order else 0)
+    looks = 3 if sizes.condition else 1
     found = {
         "sampling": sum(sampled),
         "update": passes(rows * sizes.epochs, trained, 3 + again),
         "reference": passes(rows * sizes.epochs, 1, 1) if sizes.reference else 0.0,
-        "probe": passes(sizes.probe_rows, probes * trained + 1, probes * (3 + again) + 1) if sizes.probe_rows else 0.0,
+        "probe": passes(sizes.probe_rows, probes * trained + looks, probes * (3 + again) + looks)
+        if sizes.probe_rows
+        else 0.0,
     }
     return {name: value for name, value in found.items() if value}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from entropy_theory.measured import MeasuredTheorem1
 from entropy_theory.network import first_order_along, parameters_set_to, second_order_along
 from trainer.methods.pipeline import weighted_advantages
 from trainer.methods.stages import Filtered
@@ -33,12 +34,15 @@ class Change:
         first_order: <gradient of H, parameter step>, the step being what the whole update did; None without gradient.
         second_order: 1/2 step' (Hessian of H) step; None where it was not asked for.
         per_token: measured change at each token, `[n, T]`.
+        theorem: Theorem 1's objects at each token, with the measured change of probabilities, `[n, T]`; None where
+            they were not asked for.
     """
 
     measured: float
     first_order: float | None
     second_order: float | None
     per_token: Tensor
+    theorem: MeasuredTheorem1 | None = None
 
 
 class Probe:
@@ -140,7 +144,7 @@ class Probe:
     def all_rows(self, parts: list[Tensor]) -> Tensor:
         """Return what the processes found for their rows, in the order of the probe's rows."""
         found = torch.cat(parts)
-        every = found.new_zeros(len(self.rollouts.mask), found.shape[1])
+        every = found.new_zeros(len(self.rollouts.mask), *found.shape[1:])
         every[torch.cat(self.parts)] = found
         return self.workers.total(every)
 

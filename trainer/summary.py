@@ -64,7 +64,7 @@ def agreement(rows: Sequence[Mapping[str, Any]], terms: tuple[str, ...]) -> floa
 
 def average(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
     """Return the mean of a column over the rows that have it, None where none has."""
-    values = [row[name] for row in rows if row[name] is not None]
+    values = [row[name] for row in rows if row.get(name) is not None]
     return float(np.mean(values)) if values else None
 
 

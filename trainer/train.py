@@ -19,6 +19,7 @@ from tqdm import tqdm
 from trainer.algorithm import band_at, build_algorithm, build_schedule, needs_statistics, unreachable
 from trainer.bad_steps import save_bad_step, stop_message
 from trainer.checkpoint import RunState, last_whole_checkpoint, load_checkpoint, save_checkpoint
+from trainer.condition import check_size
 from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, build_prompts, encode_prompts, fit_prompts, max_new_tokens
 from trainer.engine import build_engine
@@ -116,6 +117,7 @@ class Run:
         self.policy = load_trained(config, self.workers)
         set_threads(config.model.threads, self.policy)
         self.prompts = fit_prompts(self.policy, self.prompts, config, workers=self.workers)
+        check_size(config, self.new_tokens, self.vocabulary)
         self.directory = open_directory(config, self.workers)
         self.began = time.perf_counter()
         self.state = RunState(methods=self.algorithm.start())
@@ -267,12 +269,16 @@ class Run:
         texts = self.policy.decode(rollouts.completions())
         return rollouts, texts, score(self.rewards, own, texts, rollouts.completions())
 
+    @property
+    def vocabulary(self) -> int:
+        """Logits a token."""
+        return self.policy.model.get_input_embeddings().weight.shape[0]
+
     def begin_band(self, entropy: float) -> None:
         """Keep what the band depends on of the first batch, its entropy; say where the schedule cannot be reached."""
         unit = entropy if self.config.band.unit == "relative" else 1.0
         self.state = replace(self.state, unit=unit, first_entropy=entropy)
-        vocabulary = self.policy.model.get_input_embeddings().weight.shape[0]
-        warning = unreachable(self.schedule, self.config.steps, unit, vocabulary)
+        warning = unreachable(self.schedule, self.config.steps, unit, self.vocabulary)
         if warning is not None:
             self.workers.say(warning)
 

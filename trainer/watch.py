@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from trainer.condition import ConditionProbe
 from trainer.config import TrainConfig
 from trainer.direction import find_direction
 from trainer.methods.pipeline import Algorithm
@@ -25,11 +26,13 @@ class Watched:
         rows: which rows of the batch it has.
         probe: the probe.
         theory: whether theory asked for it.
+        condition: the logits of its tokens; None where the theorems' condition is not asked for.
     """
 
     rows: Tensor
     probe: Probe
     theory: bool
+    condition: ConditionProbe | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Watch:
             self.workers,
             gradient=asked or directed,
         )
-        return Watched(rows, probe, asked)
+        condition = ConditionProbe(probe) if asked and theory.condition else None
+        return Watched(rows, probe, asked, condition)
 
     def seen(self, groups: Groups, rollouts: Rollouts, watched: Watched | None) -> Groups:
         """Return the batch with what the filter asked for: how it would move entropy, and draws."""
@@ -112,5 +116,7 @@ class Watch:
         theory = self.config.theory
         second_order = watched is not None and watched.theory and theory.second_order
         change = watched.probe.after(second_order) if watched else None
+        if change and watched and watched.condition:
+            change = replace(change, theorem=watched.condition.after())
         known = theory.enabled and theory.tabular
         return change, tabular_terms(rollouts, filtered, update) if known else None

@@ -6,7 +6,7 @@ from trainer.columns import COLUMNS
 from trainer.data import build_prompts
 from trainer.parsing import load_config
 
-THEORY = {name for name in COLUMNS if name.startswith(("dH_", "sign_rule"))}
+THEORY = {name for name in COLUMNS if name.startswith(("dH_", "sign_rule", "condition_", "delta_p", "effective_delta"))}
 
 
 def without_theory(rows):
@@ -46,7 +46,9 @@ def test_the_held_out_prompts_do_not_depend_on_the_runs_seed():
     assert first != build_prompts(load_config("--evaluation.seed", "1")).held_out_rows("test", 4)
 
 
-@pytest.mark.parametrize("changed", [{"theory.enabled": "false"}, {"theory.second_order": "true"}])
+@pytest.mark.parametrize(
+    "changed", [{"theory.enabled": "false"}, {"theory.second_order": "true", "theory.condition": "true"}]
+)
 def test_theory_leaves_the_training_alone_to_the_last_bit(tiny, learning, changed):
     plain, other = tiny(learning), tiny({**learning, **changed})
     assert plain.weights == other.weights
@@ -56,6 +58,8 @@ def test_theory_leaves_the_training_alone_to_the_last_bit(tiny, learning, change
     assert all((row["dH_measured"] is None) == off for row in other.rows)
     assert all((row["dH_second_order"] is None) == off for row in other.rows)
     assert all(row["dH_second_order"] is None for row in plain.rows)
+    assert all((row["condition_tokens"] is None) == off for row in other.rows)
+    assert all(row["condition_tokens"] is None for row in plain.rows)
 
 
 @pytest.mark.parametrize("changed", ["filter", "token_weight"])

@@ -28,6 +28,7 @@ SETTINGS = {
     "optimizer.learning_rate": 1e-3,
     "optimizer.micro_batch_rows": 3,
     "theory.probe_rows": 5,
+    "theory.condition": "true",
     "evaluation.prompts": 3,
     "evaluation.samples": 2,
     "evaluation.settings": "[t1]",

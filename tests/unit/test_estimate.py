@@ -46,6 +46,7 @@ SIZES = Sizes(
     full_logits=False,
     float64_attention=False,
     second_order=False,
+    condition=False,
     processes=1,
     sharded=False,
     block=50,
@@ -82,6 +83,15 @@ def test_checkpointing_keeps_one_layer_and_the_inputs_of_all():
 def test_whole_logits_where_a_method_needs_them():
     assert estimate.logit_bytes(SHAPE, replace(SIZES, full_logits=True)) == 16 * 2 * 5 * 7
     assert estimate.logit_bytes(SHAPE, replace(SIZES, block=10)) == 16 * 10
+
+
+def test_the_condition_keeps_the_logits_of_the_probe():
+    """4 rows x 5 tokens x 7 arms, each process its rows; and two passes more over them."""
+    given = replace(SIZES, condition=True)
+    assert estimate.memory(SHAPE, given)["probe's logits"] == estimate.Bytes(0, 4 * 4 * 5 * 7)
+    assert estimate.memory(SHAPE, replace(given, processes=2))["probe's logits"].update == 2 * 4 * 5 * 7
+    once, more = (operations(SHAPE, replace(sizes, second_order=False))["probe"] for sizes in (SIZES, given))
+    assert (more - once) / once == pytest.approx(2 / 4)
 
 
 def test_bfloat16_over_float32_weights_copies_the_matrices_and_keeps_a_wide_cache():

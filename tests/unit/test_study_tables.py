@@ -43,7 +43,8 @@ PLAIN_EVALUATIONS = {6: (0.6, [0, 2]), 12: (0.4, [4, 2])}
 
 
 def row(step, entropy, **values):
-    base = dict.fromkeys(TABLES["curves.csv"].keys() - {"part", "arm", "seed"})
+    # Runs that were made before a column was there do not have it.
+    base = dict.fromkeys(TABLES["curves.csv"].keys() - {"part", "arm", "seed", "condition_tokens"})
     base |= {"samples": 16 * (step + 1), "entropy_standard_error": 0.05, "reward_mean": 0.1 * step, "skipped": 0}
     base |= {"entropy_low": 0.4, "entropy_high": 0.6, "accepted_fraction": 1.0, "info": {}}
     times = {"time_rollout_s": 1.0, "time_update_s": 2.0, "time_theory_s": 0.5}

@@ -32,6 +32,7 @@ CALLS = {
     "expected_natural_gradient_change": lambda z, k, d: et.expected_natural_gradient_change(z, d, 0.1),
     "theorem1": lambda z, k, d: et.theorem1(z, k, d).change,
     "theorem2": lambda z, k, d: et.theorem2(z, k, d).change,
+    "measured_theorem1": lambda z, k, d: et.measured_theorem1(z, 1.1 * z, k).change,
     "sampled_token_delta": lambda z, k, d: et.sampled_token_delta(z, k, 0.1)[..., 0],
     "natural_gradient_change": lambda z, k, d: et.natural_gradient_change(z, k, 0.1),
     "token_statistics": lambda z, k, d: et.token_statistics(z, k).mean_discriminator,
@@ -43,6 +44,7 @@ ENUMERATED = ("enumerated_entropy", "chain_rule_entropy")
 WITH_STEP, WITH_TOKEN = list(CALLS)[7:16], list(CALLS)[14:]
 ARGUMENTS = {  # where they are not called logits, token and delta
     "theorem2": {"token": "tokens)"},
+    "measured_theorem1": {"logits": "before)"},
     "expected_change": {"delta": "advantages)"},
     "expected_natural_gradient_change": {"delta": "advantages)"},
     "entropy_change": {"delta": ""},  # delta, or logits + delta
@@ -130,6 +132,14 @@ def others_refused():
     for what, row, shape in (("no tokens", slice(0), "[0, 3]"), ("no axis of tokens", 0, "[3]")):
         call = partial(et.theorem2, z[row], k[row], z[row])
         yield "theorem2", what, call, ValueError, ["logits)", "at least one token", shape]
+    for what, after, said in (
+        ("shape", z[:, :2], ["after)", "shape of before, [2, 3]", "[2, 2]"]),
+        ("NaN", second(0.0, NAN, 1.0), ["after)", "finite", "(1,)"]),
+        ("token masked", second(0.0, -INF, 1.0), ["token)", "not be masked", "(1,)"]),
+    ):
+        yield "measured_theorem1", f"after {what}", partial(et.measured_theorem1, z, after, k), ValueError, said
+    call = partial(et.measured_theorem2, et.measured_theorem1(z, z, k), mask[:1])
+    yield "measured_theorem2", "mask", call, ValueError, ["mask)", "[2]", "[1]"]
     for what, logits, bad, kind, said in (
         ("integers", z, mask.long(), TypeError, ["mask)", "boolean", "int64"]),
         ("float", z, mask.float(), TypeError, ["mask)", "boolean", "float32"]),

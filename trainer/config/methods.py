@@ -140,6 +140,8 @@ class TheoryConfig:
         control_rows: rollouts in it at steps where only a controller asks for what is measured.
         tabular: also record, for every token, what the per-token formula needs (more passes over its logits).
         second_order: also compute the second-order term of the parameter step (two more backward passes).
+        condition: also measure the condition of the paper's theorems on the probe's tokens (two more passes, and their
+            logits are kept over the update: at most 2^28 numbers, so lower `probe_rows` for large vocabularies).
     """
 
     enabled: bool = True
@@ -148,6 +150,7 @@ class TheoryConfig:
     control_rows: int = 16
     tabular: bool = True
     second_order: bool = False
+    condition: bool = False
 
     def __post_init__(self) -> None:
         require(

@@ -57,7 +57,7 @@ def every_step(study: Study) -> Iterator[dict[str, Any]]:
         wanted = record.arm in study.protocol.every_step and record.part == record.source
         if wanted and record.seed == first:
             for row in record.rows:
-                yield {**keys(record), "step": row["step"], **{name: row[name] for name in CURVES}}
+                yield {**keys(record), "step": row["step"], **{name: row.get(name) for name in CURVES}}
 
 
 def evaluation_rows(study: Study) -> Iterator[dict[str, Any]]:
