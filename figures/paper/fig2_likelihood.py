@@ -1,6 +1,6 @@
 """Figure 2: the condition of Theorem 2 with the released and a correct baseline; positives against negatives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from figures.arms import arm_of
-from figures.curves import PERCENT, SMOOTHING
+from figures.curves import PERCENT, SMOOTHING, draw_curve
 from figures.entry import Built, Entry, main_of
 from figures.estimates import over_seeds, smoothed
 from figures.load import released_fig2a
@@ -19,8 +19,15 @@ from figures.study import Data
 from figures.style import INK, SETTINGS, WIDTH, Line, label
 
 SHOWN = ("grpo", "algorithm1", "released")
-CONDITION = ("step", "log_likelihood", "baseline", "share_holding")
+KEYS = ("part", "arm", "seed", "step")
+CONDITION = (*KEYS, "condition_tokens", "condition_gap_median", "sign_rule_given_condition")
 POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
+# The methods of the paper's Fig. 2a, by the arm's name and by that of the released numbers.
+METHODS = {
+    "grpo": ("GRPO", Line(INK, "-", "o")),
+    "nsr": ("NSR", Line(NEGATIVE, "--", "s")),
+    "raft_plus_plus": ("RAFT++", Line(POSITIVE, ":", "^")),
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Summary:
 
     Args:
         released: the numbers of the paper's Fig. 2a.
-        condition: the same on real tokens with a measured baseline; may be empty.
+        condition: curves of the condition on real tokens, with the measured change of probabilities; may be empty.
         likelihoods: log-likelihoods of rollouts with positive and with negative advantages over training.
         above: by arm, the share of steps at which those with positive advantages are likelier.
         notes: what is missing.
@@ -49,8 +56,9 @@ def summarise(curves: pd.DataFrame, condition: pd.DataFrame) -> Summary:
     likelier = rows.log_likelihood_positive > rows.log_likelihood_negative
     above = {name: float(likelier[rows.arm == name].mean()) for name in ordered(rows)}
     notes = absent(SHOWN, set(rows.arm))
+    condition = condition[condition.arm.isin(list(METHODS))].dropna(subset=list(CONDITION))
     if condition.empty:
-        notes.append("Not there: the condition with a measured baseline (condition.csv); a shows the released numbers.")
+        notes.append("Not there: the condition on real tokens (condition/curves.csv); a shows the released numbers.")
     return Summary(released_fig2a(), condition, rows, above, tuple(notes))
 
 
@@ -58,7 +66,7 @@ def draw(summary: Summary) -> Figure:
     """Return the figure."""
     arms = ordered(summary.likelihoods)
     with plt.rc_context(SETTINGS):
-        columns = 2 + max(1, len(arms)) + (0 if summary.condition.empty else 1)
+        columns = 2 + max(1, len(arms)) + (0 if summary.condition.empty else 2)
         rows = 2 if columns > 3 else 1
         figure, grid = plt.subplots(rows, -(-columns // rows), figsize=(WIDTH, 3.6 * rows), layout="constrained")
         axes = list(grid.flat)
@@ -66,8 +74,9 @@ def draw(summary: Summary) -> Figure:
         draw_placeholder(axes[1], summary.released)
         place = 2
         if not summary.condition.empty:
-            draw_condition(axes[2], summary.condition)
-            place = 3
+            draw_gap(axes[2], summary.condition)
+            draw_shares(axes[3], summary.condition)
+            place = 4
         for name in arms:
             draw_likelihoods(axes[place], summary, name)
             place += 1
@@ -78,8 +87,8 @@ def draw(summary: Summary) -> Figure:
 
 def draw_released(axes: Axes, released: pd.DataFrame) -> None:
     """Draw the log-likelihoods of the released numbers, at a scale on which they can be seen."""
-    for place, (name, rows) in enumerate(released.groupby("method", sort=False)):
-        line = (Line(INK, "-", "o"), Line(NEGATIVE, "--", "s"), Line(POSITIVE, ":", "^"))[place]
+    looks = [line for _, line in METHODS.values()]
+    for line, (name, rows) in zip(looks, released.groupby("method", sort=False), strict=True):
         axes.plot(rows.step, rows.log_likelihood_per_token, color=line.color, ls=line.dash, label=str(name))
     axes.axhline(0, color=INK, lw=0.8)
     axes.legend(loc="lower right", ncols=3, columnspacing=1, handlelength=1.5)
@@ -105,14 +114,34 @@ def draw_placeholder(axes: Axes, released: pd.DataFrame) -> None:
     label(axes, "a  Released: baseline", "step", "nats/token")
 
 
-def draw_condition(axes: Axes, condition: pd.DataFrame) -> None:
-    """Draw the condition measured on real tokens: log-likelihood, baseline, and the share for which it holds."""
-    axes.plot(condition.step, condition.log_likelihood, color=INK, label="log-likelihood")
-    axes.plot(condition.step, condition.baseline, color=POSITIVE, ls="--", label="measured baseline")
-    axes.legend(loc="upper left")
-    axes.set_ylim(top=axes.get_ylim()[1] + 0.35 * (axes.get_ylim()[1] - axes.get_ylim()[0]))
-    share = PERCENT * condition.share_holding.mean()
-    label(axes, f"a  Measured: holds for {share:.0f} %", "step", "nats/token")
+def draw_gap(axes: Axes, condition: pd.DataFrame) -> None:
+    """Draw by how much log-likelihood lies above the measured baseline: the median token's, over seeds."""
+    for name, rows in by_method(condition):
+        text, line = METHODS[name]
+        draw_curve(axes, smoothed(over_seeds(rows, "condition_gap_median"), SMOOTHING), line, label=text)
+    axes.axhline(0, color=INK, lw=0.8)
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])
+    axes.legend(loc="upper left", ncols=3, columnspacing=1, handlelength=1.5)
+    label(axes, "a  Ours: above baseline", "step", "log-likelihood less baseline (nats, median)")
+
+
+def draw_shares(axes: Axes, condition: pd.DataFrame) -> None:
+    """Draw the share of tokens for which the condition holds, and of those the share that obeys the sign rule."""
+    for name, rows in by_method(condition):
+        for column, dash in (("condition_tokens", "-"), ("sign_rule_given_condition", "--")):
+            look = replace(METHODS[name][1], dash=dash)
+            draw_curve(axes, smoothed(over_seeds(rows, column), SMOOTHING), look, PERCENT)
+    axes.axhline(50, color=INK, lw=0.8)
+    axes.set_ylim(30, 130)
+    axes.set_yticks([40, 60, 80, 100])
+    handles = [Line2D([], [], color=INK, ls=dash) for dash in ("-", "--")]
+    axes.legend(handles, ("the condition holds", "of these: $A\\,\\Delta H \\leq 0$"), loc="upper left")
+    label(axes, "a  Ours: how often", "step", "% of tokens")
+
+
+def by_method(condition: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return each method's rows."""
+    return [(name, condition[condition.arm == name]) for name in METHODS if (condition.arm == name).any()]
 
 
 def draw_likelihoods(axes: Axes, summary: Summary, name: str) -> None:
@@ -135,7 +164,7 @@ def draw_likelihoods(axes: Axes, summary: Summary, name: str) -> None:
 
 def build(data: Data) -> Built:
     """Load, summarise and draw."""
-    summary = summarise(data.study.curves, data.table("condition", CONDITION))
+    summary = summarise(data.study.curves, data.table("condition/curves", CONDITION))
     return Built(draw(summary), notes=summary.notes)
 
 
@@ -144,9 +173,12 @@ ENTRY = Entry(
     "Figure 2: log-likelihood, baseline, positives and negatives",
     "a: the paper's Fig. 2a from its released numbers. Its baseline gives each of some 152 thousand other tokens the "
     "weight 1e-4, 15.2 in all, where the theorem's weights sum to 1: whatever the policy does, log-likelihood lies "
-    "above it, so it is no evidence for the condition. b: log-likelihood of rollouts with positive and with negative "
-    "advantages, and the share of steps at which positives are likelier (the paper's Fig. 2b: throughout).",
-    ("released_fig2a.csv", "condition.csv", "controllers"),
+    "above it, so it is no evidence for the condition. Ours: the same three methods on countdown, with weights from "
+    "the change of all probabilities that each update made; they sum to 1. The condition holds for most tokens, "
+    "whichever way they are pushed; the sign rule holds for half to two thirds of those, since an update through "
+    "shared parameters moves many tokens against their advantage. b: log-likelihood of rollouts with positive and with "
+    "negative advantages, and the share of steps at which positives are likelier (the paper's Fig. 2b: throughout).",
+    ("released_fig2a.csv", "condition", "controllers"),
     build,
 )
 

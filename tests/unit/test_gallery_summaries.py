@@ -111,9 +111,20 @@ def test_names_say_schedules_and_targets_that_are_too_high():
 
 def test_positives_are_likelier_at_a_share_of_the_steps():
     right = {"log_likelihood_positive": [-1.0, -2.0, -1.0, np.nan], "log_likelihood_negative": [-2.0, -1.0, -3, -1]}
-    found = fig2_likelihood.summarise(curve("grpo", 1.0, 1.0, 1.0, 1.0, **right), pd.DataFrame())
+    nothing = pd.DataFrame(columns=fig2_likelihood.CONDITION)
+    found = fig2_likelihood.summarise(curve("grpo", 1.0, 1.0, 1.0, 1.0, **right), nothing)
     assert found.above == {"grpo": pytest.approx(2 / 3)}
-    assert any("condition.csv" in note for note in found.notes)
+    assert any("condition/curves.csv" in note for note in found.notes)
+
+
+def test_the_measured_condition_is_of_the_papers_methods():
+    table = pd.DataFrame({"arm": ["nsr", "grpo", "own", "nsr"], "step": [0, 0, 0, 5]})
+    table = table.assign(part="constant", seed=0, condition_tokens=0.8, condition_gap_median=[1.0, 2.0, 3.0, np.nan])
+    table = table.assign(sign_rule_given_condition=0.5)
+    found = fig2_likelihood.summarise(pd.DataFrame(columns=COLUMNS["curves"]), table)
+    assert [name for name, _ in fig2_likelihood.by_method(found.condition)] == ["grpo", "nsr"]
+    assert found.condition.step.tolist() == [0, 0]
+    assert not any("condition" in note for note in found.notes)
 
 
 def test_schedules_fall_back_on_short_runs_and_say_so():
