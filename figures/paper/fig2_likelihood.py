@@ -66,7 +66,7 @@ def draw(summary: Summary) -> Figure:
     """Return the figure."""
     arms = ordered(summary.likelihoods)
     with plt.rc_context(SETTINGS):
-        columns = 2 + max(1, len(arms)) + (0 if summary.condition.empty else 2)
+        columns = 2 + len(arms) + (0 if summary.condition.empty else 2)
         rows = 2 if columns > 3 else 1
         figure, grid = plt.subplots(rows, -(-columns // rows), figsize=(WIDTH, 3.6 * rows), layout="constrained")
         axes = list(grid.flat)
@@ -122,7 +122,7 @@ def draw_gap(axes: Axes, condition: pd.DataFrame) -> None:
     axes.axhline(0, color=INK, lw=0.8)
     axes.set_ylim(top=1.25 * axes.get_ylim()[1])
     axes.legend(loc="upper left", ncols=3, columnspacing=1, handlelength=1.5)
-    label(axes, "a  Ours: above baseline", "step", "log-likelihood less baseline (nats, median)")
+    label(axes, "a  Ours: above baseline", "step", "nats (median token)")
 
 
 def draw_shares(axes: Axes, condition: pd.DataFrame) -> None:

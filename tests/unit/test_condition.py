@@ -72,10 +72,10 @@ def tokens(**rows):
 def test_columns_by_hand():
     found = tokens(
         log_prob=[[-1.0, -2.0, -3.0], [-0.5, -1.0, -7.0], [-9.0, -9.0, -9.0]],
-        delta_p=[[0.1, -0.2, 0.0], [0.3, -0.1, 0.2], [0.1, 0.1, 0.1]],
+        delta_p=[[0.1, 0.4, 0.0], [0.3, -0.1, 0.2], [0.1, 0.1, 0.1]],
         gap=[[2.0, -1.0, 1.0], [2.0, 4.0, 5.0], [1.0, 1.0, 1.0]],
-        # First order: -0.2, -0.2, 0; -0.6, 0.4. The second order turns the second of them into 0.1.
-        second=[[0.0, 0.3, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]],
+        # First order: -0.2, 0.4, 0; -0.6, 0.4. The second order turns the second of them into -0.05.
+        second=[[0.0, -0.45, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]],
     )
     advantages = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0], [0.0, 0.0, 0.0]])
     mask = torch.tensor([[True, True, True], [True, True, False], [True, True, True]])
@@ -87,14 +87,14 @@ def test_columns_by_hand():
             "condition_log_likelihood": -4.5 / 4,
             "condition_baseline": (-3 - 1 - 2.5 - 5) / 4,
             "condition_gap_median": 2.0,
-            # A delta p: 0.1, -0.2; -0.3, 0.1. A dH: -0.2, 0.1; 0.6, -0.4. The condition fails for the second.
-            "delta_p_agreement": 2 / 4,
+            # A delta p: 0.1, 0.4; -0.3, 0.1. A dH: -0.2, -0.05; 0.6, -0.4. The condition fails for the second.
+            "delta_p_agreement": 3 / 4,
             "sign_rule_given_condition": 2 / 3,
-            "sign_rule_without_condition": 0.0,
-            # Gaps 2 - 1 and 2 + 4; effective 0.4 / 1 with A = 1, and 0.2 / 6 with A = -1.
+            "sign_rule_without_condition": 1.0,
+            # Gaps 2 - 1 and 2 + 4; effective -0.2 / 1 with A = 1, and 0.2 / 6 with A = -1.
             "condition_sequences": 1.0,
-            "effective_delta_p_negative": 0.5,
-            # A dH: -0.2 + 0.1; 0.6 - 0.4.
+            "effective_delta_p_negative": 1.0,
+            # A dH: -0.2 - 0.05; 0.6 - 0.4.
             "sign_rule_sequences_given_condition": 0.5,
             "sign_rule_sequences_without_condition": None,
         }
