@@ -42,6 +42,7 @@ def test_every_command_has_help(command):
         "theory",
         "methods",
         "simulate",
+        "study",
     }
     assert entrocraft.COMMANDS.keys() == names
     for name in entrocraft.COMMANDS:

@@ -104,7 +104,7 @@ def test_what_cannot_be_written_is_named():
 PHASES = {
     "loading": ("trainer.train", "load_trained", 1, "There was no checkpoint yet"),
     "rollout": ("trainer.train:Run", "sample", 1, "There was no checkpoint yet"),
-    "theory": ("trainer.train", "tabular_terms", 1, "There was no checkpoint yet"),
+    "theory": ("trainer.watch", "tabular_terms", 1, "There was no checkpoint yet"),
     "update": ("trainer.step:Updater", "__call__", 3, "Checkpoint step_2 is kept"),
     "evaluation": ("trainer.train", "evaluate_settings", 1, "There was no checkpoint yet"),
 }
