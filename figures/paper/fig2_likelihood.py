@@ -1,6 +1,8 @@
 """Figure 2: the condition of Theorem 2 with the released and a correct baseline; positives against negatives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -65,23 +67,21 @@ def summarise(curves: pd.DataFrame, condition: pd.DataFrame) -> Summary:
 def draw(summary: Summary) -> Figure:
     """Return the figure."""
     arms = ordered(summary.likelihoods)
+    rows: list[list[Callable[[Axes], None]]] = [
+        [partial(draw_released, released=summary.released), partial(draw_placeholder, released=summary.released)]
+    ]
+    if not summary.condition.empty:
+        ours = summary.condition
+        rows.append([partial(draw_gap, condition=ours), partial(draw_shares, condition=ours)])
+    if arms:
+        rows.append([partial(draw_likelihoods, summary=summary, name=name) for name in arms])
     with plt.rc_context(SETTINGS):
-        columns = 2 + len(arms) + (0 if summary.condition.empty else 2)
-        rows = 2 if columns > 3 else 1
-        figure, grid = plt.subplots(rows, -(-columns // rows), figsize=(WIDTH, 3.6 * rows), layout="constrained")
-        axes = list(grid.flat)
-        draw_released(axes[0], summary.released)
-        draw_placeholder(axes[1], summary.released)
-        place = 2
-        if not summary.condition.empty:
-            draw_gap(axes[2], summary.condition)
-            draw_shares(axes[3], summary.condition)
-            place = 4
-        for name in arms:
-            draw_likelihoods(axes[place], summary, name)
-            place += 1
-        for unused in axes[place:]:
-            unused.set_axis_off()
+        figure = plt.figure(figsize=(WIDTH, 3.4 * len(rows)), layout="constrained")
+        parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+        for part, row in zip(parts, rows, strict=True):
+            panels = part.subplots(1, len(row), squeeze=False)[0]
+            for axes, drawn in zip(panels, row, strict=True):
+                drawn(axes)
     return figure
 
 
@@ -155,11 +155,10 @@ def draw_likelihoods(axes: Axes, summary: Summary, name: str) -> None:
         axes.plot(table.step, table["mean"], color=color, ls=dash, label=text)
         axes.fill_between(table.step, table.low, table.high, color=color, alpha=0.15, lw=0)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.35 * (high - low))
-    axes.legend(loc="upper left")
-    share = f"A > 0 likelier at\n{PERCENT * summary.above[name]:.0f} % of steps"
-    axes.text(0.98, 0.96, share, transform=axes.transAxes, ha="right", va="top", fontsize=10, color=INK)
-    label(axes, f"b  {arm_of(name).text}", "step", "log-likelihood (nats/token)")
+    axes.set_ylim(low, high + 0.2 * (high - low))
+    axes.legend(loc="upper center", ncols=2)
+    share = f"{PERCENT * summary.above[name]:.0f} % of steps"
+    label(axes, f"b  {arm_of(name).text}: {share}", "step", "log-likelihood (nats/token)")
 
 
 def build(data: Data) -> Built:
