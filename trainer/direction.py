@@ -18,9 +18,8 @@ from entropy_theory.network import first_order_along, parameters_set_to
 from trainer.methods.stages import Direction
 from trainer.micro_batches import dealt
 from trainer.model import in_full_precision
-from trainer.network import Block, Scored
 from trainer.optimizer import averaged_gradients, momentum_decay, preconditioned, running_mean
-from trainer.probe import Probe, locals_of
+from trainer.probe import Probe, locals_of, scored_rows
 from trainer.rollout import Rollouts
 from trainer.workers import inner
 
@@ -101,8 +100,6 @@ def log_probs(probe: Probe, rollouts: Rollouts, sizes: tuple[int, int]) -> Tenso
     """Return the log-probabilities of all tokens at the weights as they are, `[n, T]`."""
     network, found = inner(probe.network), rollouts.log_prob.new_zeros(rollouts.mask.shape)
     for rows in dealt(rollouts.attention.sum(1), *sizes, probe.workers):
-        # A process without rows takes part in the pass all the same.
-        part = rollouts.rows(rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rollouts.mask.device))
-        scored: Scored = network(Block(part.tokens, part.attention, part.mask, probe.temperature))
-        found[rows, : scored.log_prob.shape[1]] = scored.log_prob[: len(rows)].to(found)
+        log_prob = scored_rows(network, rollouts, rows, probe.temperature).log_prob
+        found[rows, : log_prob.shape[1]] = log_prob[: len(rows)].to(found)
     return probe.workers.total(found)

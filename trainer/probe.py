@@ -108,12 +108,9 @@ class Probe:
 
     def entropies_of(self, rows: Tensor) -> Tensor:
         """Return the entropy at each token of these rows, 0 outside the mask, as wide as the whole probe `[n, T]`."""
-        # A process without rows takes part in the pass all the same.
-        chosen = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rows.device)
-        part = self.rollouts.rows(chosen)
-        scored: Scored = self.network(Block(part.tokens, part.attention, part.mask, self.temperature))
-        spare = self.rollouts.mask.shape[1] - part.mask.shape[1]
-        return nn.functional.pad(scored.entropy, (0, spare))[: len(rows)]
+        found = scored_rows(self.network, self.rollouts, rows, self.temperature).entropy
+        spare = self.rollouts.mask.shape[1] - found.shape[1]
+        return nn.functional.pad(found, (0, spare))[: len(rows)]
 
     @torch.no_grad()
     def all_entropies(self) -> Tensor:
@@ -153,6 +150,16 @@ class Probe:
         if not is_sharded(self.network):
             return value
         return float(self.workers.total(torch.tensor(value, dtype=torch.float64, device=self.parameters[0].device)))
+
+
+def scored_rows(network: nn.Module, rollouts: Rollouts, rows: Tensor, temperature: float) -> Scored:
+    """Return what the network says of these rows; where there is none, of one that is not looked at.
+
+    A process without rows takes part in the pass all the same.
+    """
+    part = rollouts.rows(rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rollouts.mask.device))
+    scored: Scored = network(Block(part.tokens, part.attention, part.mask, temperature))
+    return scored
 
 
 def locals_of(tensors: Sequence[Tensor]) -> list[Tensor]:

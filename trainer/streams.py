@@ -75,3 +75,8 @@ class TokenUniforms:
             philox.state = state
             generator.random(out=row)
         return torch.from_numpy(uniforms)
+
+
+def row_uniforms(root: int, name: str, step: int, rows: int, length: int) -> Tensor:
+    """Return uniforms `[rows, length]` in [0, 1) of a step, for the stream of this name; row b is always the same."""
+    return TokenUniforms(stream_seed(root, name, step))([0] * rows, list(range(rows)), length)

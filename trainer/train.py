@@ -42,7 +42,7 @@ from trainer.rewards import Rewards, Scores, build_reward, check_rewards, score,
 from trainer.rollout import Rollouts
 from trainer.sampling import Sampling
 from trainer.schedule_file import with_points
-from trainer.streams import TokenUniforms, stream_seed
+from trainer.streams import TokenUniforms, row_uniforms, stream_seed
 from trainer.summary import summarise
 from trainer.text import printable, text_summary
 from trainer.watch import Watch
@@ -296,8 +296,7 @@ class Run:
         if "noise" not in self.algorithm.needs:
             return None
         count, length = rollouts.mask.shape
-        uniforms = TokenUniforms(stream_seed(self.config.seed, "noise", step))
-        return uniforms([0] * count, list(range(count)), length).to(self.policy.device)
+        return row_uniforms(self.config.seed, "noise", step, count, length).to(self.policy.device)
 
     def advance(
         self,

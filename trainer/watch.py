@@ -14,7 +14,7 @@ from trainer.optimizer import momentum_decay
 from trainer.probe import Change, Probe, TabularTerms, tabular_terms
 from trainer.rollout import Rollouts
 from trainer.step import Update
-from trainer.streams import TokenUniforms, numpy_stream, stream_seed
+from trainer.streams import numpy_stream, row_uniforms
 from trainer.workers import Workers
 
 
@@ -91,10 +91,8 @@ class Watch:
         """Return the batch with what the filter asked for: how it would move entropy, and draws."""
         more = replace(groups, response=self.response)
         if "uniforms" in self.algorithm.needs:
-            prompts, group_size = groups.rewards.shape
-            uniforms = TokenUniforms(stream_seed(self.config.seed, "filter", groups.step))
-            draws = uniforms([0] * (prompts * group_size), list(range(prompts * group_size)), 1)
-            more = replace(more, uniforms=draws.reshape(prompts, group_size))
+            draws = row_uniforms(self.config.seed, "filter", groups.step, groups.rewards.numel(), 1)
+            more = replace(more, uniforms=draws.reshape(groups.rewards.shape))
         if "direction" in self.algorithm.needs and watched:
             sizes = self.config.optimizer
             advantages = per_token(groups.advantages.to(rollouts.mask.device), rollouts.record.mask).flatten(0, 1)

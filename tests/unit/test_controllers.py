@@ -1,6 +1,7 @@
 """Predictive controllers: the prediction and the want by hand, what meets it, and how they learn from a step."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -435,3 +436,21 @@ def test_a_record_without_what_predicts_is_refused(name):
 def test_rejection_without_draws_is_refused():
     with pytest.raises(ValueError, match=r"^Rejection\(groups\) must have groups\.uniforms; got none"):
         Rejection().decide(Rejection().start(), replace(batch(), uniforms=None))
+
+
+@pytest.mark.parametrize("method", [Rejection, partial(Rejection, rule="fewest"), SoftWeights])
+def test_a_batch_that_is_left_alone_keeps_every_weight_at_exactly_1(method):
+    """Whatever the sums round to: the largest draw there is accepts, and soft weights carry no error of the solver."""
+    generator = torch.Generator().manual_seed(3)
+    advantages = torch.randn(8, 40, dtype=torch.float64, generator=generator)
+    influence = torch.randn(8, 40, 5, dtype=torch.float64, generator=generator)
+    blank = torch.zeros_like(influence)
+    record = TokenRecord(torch.ones_like(influence, dtype=torch.bool), blank, blank, influence, blank + 1.0)
+    draws = torch.full_like(advantages, 1 - 2.0**-53)
+    groups = Groups(advantages, advantages, 1.0, Band(0.2, 0.4), 0, record, uniforms=draws)
+    each = predict(groups, "tabular", 0.0, "here")
+    assert each.rollouts.flatten().sum() != each.total  # two orders of summing: a solver would see a want
+    chosen = method(gain=1.0, side="below")
+    found = chosen.decide(chosen.start(), groups)
+    assert found.info["idle"] == 1
+    assert bool((found.weights == 1).all())

@@ -256,11 +256,6 @@ class Predictive:
         return {**estimate, **means, **sums}, {}
 
 
-def flat(values: Tensor, axes: int) -> Tensor:
-    """Return the last axes as one."""
-    return values.flatten(-axes)
-
-
 @dataclass(frozen=True)
 class Rejection(Predictive):
     """Accept each rollout with its own probability, such that the prediction of the accepted meets the want.
@@ -299,13 +294,13 @@ class Rejection(Predictive):
         """Return weights 0 or 1."""
         prediction = predict(groups, self.influence, state["carried"], "Rejection")
         want, info = self.wanted(state, groups, prediction)
-        each = flat(prediction.rollouts, 2)
+        each = prediction.rollouts.flatten(-2)
         found = (
             least_squares_weights(each, want, 1.0) if self.rule == "least_squares" else fewest_rejections(each, want)
-        )
+        ).unless(info["idle"] > 0, each)
         if groups.uniforms is None:
             raise ValueError("Rejection(groups) must have groups.uniforms; got none. Give Groups one draw a rollout.")
-        accepted = (flat(groups.uniforms, 2) < found.weights).to(each)
+        accepted = (groups.uniforms.flatten(-2) < found.weights).to(each)
         unit = (accepted * each).sum(-1)
         info = self.reported(info, unit, accepted, found.saturated, found.multiplier)
         info["expected"] = info["gain"] * found.change
@@ -348,7 +343,7 @@ class SoftWeights(Predictive):
         want, info = self.wanted(state, groups, prediction)
         axes = 3 if self.level == "token" else 2
         parts = prediction.tokens if self.level == "token" else prediction.rollouts
-        each = flat(parts, axes)
+        each = parts.flatten(-axes)
         found = least_squares_weights(each, want, self.most).unless(info["idle"] > 0, each)
         info = self.reported(info, found.change, found.weights, found.saturated, found.multiplier)
         weights = found.weights.unflatten(-1, parts.shape[-axes:])
@@ -401,5 +396,5 @@ class SolvedBonus(Predictive):
         asked = (want - info["expected_unit"]) / effect.clamp(min=1e-12)
         bonus = torch.where((effect > 0) & (info["idle"] == 0), asked.clamp(self.least, self.most), 0.0)
         whole = torch.ones_like(groups.rewards)
-        info = self.reported(info, prediction.total + bonus * effect, flat(whole, 2), bonus != asked, bonus)
+        info = self.reported(info, prediction.total + bonus * effect, whole.flatten(-2), bonus != asked, bonus)
         return Filtered(whole, groups.advantages, {**info, "bonus": bonus}, bonus)
