@@ -14,14 +14,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from entropy_theory.network import first_order_along, parameters_set_to
+from entropy_theory.network import first_order_along
 from trainer.methods.stages import Direction
 from trainer.micro_batches import dealt
 from trainer.model import in_full_precision
 from trainer.optimizer import averaged_gradients, momentum_decay, preconditioned, running_mean
 from trainer.probe import Probe, locals_of, scored_rows
 from trainer.rollout import Rollouts
-from trainer.workers import inner
+from trainer.workers import inner, weights_set_to
 
 # The running mean's name among the optimiser's moments, and the weight of earlier batches in it.
 MOMENT = "entropy_gradient"
@@ -90,7 +90,7 @@ def slopes(
     moved = [now + size * v for now, v in zip(probe.parameters, along, strict=True)]
     with in_full_precision(model):
         before = log_probs(probe, rollouts, sizes) if halved else rollouts.log_prob
-        with parameters_set_to(probe.parameters, moved):
+        with weights_set_to(probe.network, probe.parameters, moved):
             after = log_probs(probe, rollouts, sizes)
     found = ((after - before) / size).masked_fill(~rollouts.mask, 0.0)
     return nn.functional.pad(found, (0, width - rollouts.mask.shape[1]))

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from entropy_theory.measured import MeasuredTheorem1
-from entropy_theory.network import first_order_along, parameters_set_to, second_order_along
+from entropy_theory.network import first_order_along, second_order_along
 from trainer.methods.pipeline import weighted_advantages
 from trainer.methods.stages import Filtered
 from trainer.micro_batches import dealt
 from trainer.network import Block, Scored
 from trainer.rollout import Rollouts
 from trainer.step import Update
-from trainer.workers import ALONE, Workers, inner, is_shard, is_sharded, local
+from trainer.workers import ALONE, Workers, inner, is_shard, is_sharded, local, weights_set_to
 
 # Share of the parameter step at which the gradients of the second-order term are taken: large enough that float32
 # rounding of a gradient (about 1e-6) does not matter, small enough that the fourth order (epsilon^2) does not.
@@ -103,7 +103,7 @@ class Probe:
     def gradient_at(self, epsilon: float, before: list[Tensor], step: list[Tensor]) -> list[Tensor]:
         """Return the gradient of entropy at the weights before the update plus `epsilon` times the step."""
         moved = [then + epsilon * v for then, v in zip(before, step, strict=True)]
-        with parameters_set_to(self.parameters, moved):
+        with weights_set_to(self.network, self.parameters, moved):
             return self.entropy_gradient()[0]
 
     def entropies_of(self, rows: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from entropy_theory.network import parameters_set_to
 from trainer.config import TrainConfig
 
 T = TypeVar("T")
@@ -172,12 +173,7 @@ def whole_weights(network: nn.Module) -> Iterator[None]:
 
     Decoding ends at different lengths; shards that were gathered in every pass would wait for each other for ever.
     """
-    if not is_sharded(network):
-        yield
-        return
-    from torch.distributed.fsdp import FSDPModule
-
-    modules = [module for module in network.modules() if isinstance(module, FSDPModule)]
+    modules = sharded_modules(network)
     for module in modules:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
@@ -187,6 +183,33 @@ def whole_weights(network: nn.Module) -> Iterator[None]:
         for module in modules:
             module.reshard()
             module.set_reshard_after_forward(module is not modules[0], recurse=False)
+
+
+@contextmanager
+def weights_set_to(network: nn.Module, parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
+    """Give the parameters other values for a while, as `parameters_set_to`, where they may be shards.
+
+    What a pass has gathered of the outermost module stays gathered after it, and the next pass would not see its shards
+    change.
+    """
+    modules = sharded_modules(network)
+    for module in modules:
+        module.reshard()
+    try:
+        with parameters_set_to(parameters, values):
+            yield
+    finally:
+        for module in modules:
+            module.reshard()
+
+
+def sharded_modules(network: nn.Module) -> list[Any]:
+    """Return the modules whose parameters are shards, the outermost first."""
+    if not is_sharded(network):
+        return []
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in network.modules() if isinstance(module, FSDPModule)]
 
 
 def whole_weights_of(model: nn.Module) -> dict[str, Tensor] | None:
