@@ -262,12 +262,17 @@ def test_properties_are_ticked_by_the_worst_seed():
         {"part": "constant", "arm": "nsr", "seed": 0, "in_band_smooth": 1.0},
         {"part": "constant", "arm": "nsr", "seed": 1, "in_band_smooth": 0.5},
         {"part": "square", "arm": "soft", "seed": 0, "reaction_up": 7, "reaction_down": None},
+        {"part": "estimators", "arm": "soft_gspo", "seed": 0, "in_band_smooth": 0.95},
+        {"part": "estimators", "arm": "soft_gspo", "seed": 1, "in_band_smooth": 0.85},
+        {"part": "estimators", "arm": "soft_rloo", "seed": 0, "in_band_smooth": 0.98},
+        {"part": "long", "arm": "soft_linear", "seed": 0, "in_band_smooth": 0.98},
     )
     found, notes = table1_properties.summarise(rows)
     assert found["reaches a constant target"].to_dict() == {"NSR": "no (75 %)", "soft weights": "yes (94 %)"}
     assert found.loc["soft weights", "follows a jump up"] == "7 steps (1 of 1 seeds)"
     assert found.loc["soft weights", "follows a jump down"] == "never (0 of 1 seeds)"
     assert found.loc["NSR", "run with the estimator"] == "NSR"
+    assert found["reaches it over"].to_dict() == {"NSR": "-", "soft weights": "RLOO 98 %; not over GSPO 90 %"}
     assert notes == ("Not there: the parts linear.",)
 
 
