@@ -117,6 +117,7 @@ def test_runs_by_hand(tables):
     # from step 2 on: 0.7 0.6 0.5 x 6 0.3 0.3, in the band but for the first and the last two
     assert float(found["entropy"]) == pytest.approx((0.7 + 0.6 + 3.0 + 0.6) / 10)
     assert float(found["rmse"]) == pytest.approx(sqrt((0.04 + 0.01 + 2 * 0.04) / 10), rel=1e-5)
+    assert float(found["spread"]) == pytest.approx(sqrt(0.253 - 0.49**2), rel=1e-5)
     assert (found["in_band"], found["noise"], found["source"]) == ("0.7", "0.05", "steady")
     assert float(found["rmse_over_noise"]) == pytest.approx(sqrt(0.013) / 0.05, rel=1e-5)
     assert float(found["in_band_possible"]) == pytest.approx(2 * NormalDist().cdf(2) - 1, rel=1e-5)

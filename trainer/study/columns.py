@@ -50,6 +50,7 @@ RUNS = {
     "steps": "of the run; what follows is over the steps from `after` on, unless it says",
     "after": "steps left out at the beginning",
     "entropy": "mean, nats/token",
+    "spread": "standard deviation over steps, nats/token: of a policy that does not learn, the noise itself",
     "rmse": "root mean square distance of the entropy to the band's centre, nats/token",
     "noise": "root mean square of entropy_standard_error, nats/token: the rmse of a policy exactly at the centre",
     "rmse_over_noise": "rmse / noise",

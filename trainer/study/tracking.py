@@ -99,6 +99,7 @@ def tracked(every: Sequence[Row], after: int) -> dict[str, Any]:
         "steps": len(every),
         "after": after,
         "entropy": float(np.mean(entropy)),
+        "spread": float(np.std(entropy)),
         "rmse": rmse,
         "noise": noise,
         "rmse_over_noise": rmse / noise if noise else None,
