@@ -6,7 +6,19 @@ import random
 import pytest
 
 from trainer.streams import python_stream
-from trainer.tasks.countdown import MAX_ANSWER_TOKENS, WORDS, Countdown, Step, split_of, verify
+from trainer.tasks import TASKS
+from trainer.tasks.countdown import (
+    LARGEST,
+    MAX_ANSWER_TOKENS,
+    OPERATORS,
+    WORDS,
+    Countdown,
+    Step,
+    apply,
+    fewest_steps,
+    split_of,
+    verify,
+)
 
 TASK = Countdown()
 STANDARD_ERRORS = 5.0
@@ -190,3 +202,36 @@ def test_no_demonstration_shows_a_held_out_prompt_nor_solves_one(noise):
         reached = int(answer.split()[-1])
         if verify(numbers, reached, answer).correct:
             assert split_of(numbers, reached) == "train"
+
+
+@pytest.mark.parametrize("numbers", [[3, 7, 2, 9], [5, 5, 1, 5]])
+def test_the_shortest_answers_are_those_that_the_verifier_accepts(numbers):
+    """Every answer of one and of two steps over these numbers and all results, written out."""
+    steps = [
+        f"{a} {operator} {b} {apply(a, operator, b)}"
+        for a in range(LARGEST + 1)
+        for b in range(LARGEST + 1)
+        for operator in OPERATORS
+        if (a in numbers or b in numbers) and 0 <= apply(a, operator, b) <= LARGEST
+    ]
+    result = {step: int(step.rpartition(" ")[2]) for step in steps}
+    first = [step for step in steps if verify(numbers, result[step], step).correct]
+    one = {result[step] for step in first}
+    # A second step may also combine the two numbers that the first one left.
+    second = {
+        result[step] for start in first for step in steps if verify(numbers, result[step], f"{start} {step}").correct
+    }
+    for target in range(LARGEST + 1):
+        found = fewest_steps(numbers, target)
+        assert (found == 1) == (target in one)
+        assert (found == 2) == (target in second - one)
+
+
+def test_hard_prompts_have_no_short_answer_and_the_same_splits():
+    generator = random.Random(0)
+    hard = TASKS["countdown_hard"]()
+    for split in ("train", "validation", "test"):
+        for _ in range(50):
+            row = hard.row(split, generator=generator)
+            assert fewest_steps(row["numbers"], row["target"]) == 3
+            assert split_of(row["numbers"], row["target"]) == split

@@ -10,6 +10,8 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
 from typing import Any, Literal
 
 Split = Literal["train", "validation", "test"]
@@ -115,6 +117,30 @@ def split_of(numbers: Sequence[int], target: int) -> Split:
     return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
 
 
+def fewest_steps(numbers: Sequence[int], target: int) -> int | None:
+    """Return the length of the shortest right answer; None where there is none.
+
+    >>> fewest_steps([3, 7, 2, 9], 63), fewest_steps([1, 1, 1, 1], 4), fewest_steps([1, 1, 1, 1], 99)
+    (1, 3, None)
+    """
+    return shortest(tuple(sorted(numbers))).get(target)
+
+
+@cache
+def shortest(pool: tuple[int, ...]) -> dict[int, int]:
+    """Return every value that can be reached from a sorted pool, with the fewest steps that reach it."""
+    found: dict[int, int] = {}
+    for i, j in permutations(range(len(pool)), 2):
+        rest = [value for place, value in enumerate(pool) if place not in (i, j)]
+        for operator in OPERATORS:
+            value = apply(pool[i], operator, pool[j])
+            if 0 <= value <= LARGEST:
+                found[value] = 1
+                for further, steps in shortest(tuple(sorted([*rest, value]))).items():
+                    found[further] = min(found.get(further, steps + 1), steps + 1)
+    return found
+
+
 @dataclass(frozen=True)
 class Countdown:
     """The task: how prompts are drawn, demonstrated and judged.
@@ -123,11 +149,13 @@ class Countdown:
         count: how many numbers a prompt gives.
         largest_number: numbers are drawn from 1..largest_number.
         smallest_target: targets are drawn from smallest_target..99.
+        least_steps: prompts that a shorter answer solves are left out; demonstrations are the same with any.
     """
 
     count: int = 4
     largest_number: int = 9
     smallest_target: int = 5
+    least_steps: int = 1
 
     words = WORDS
     max_answer_tokens = MAX_ANSWER_TOKENS
@@ -163,8 +191,9 @@ class Countdown:
         """Return one prompt of a split: `{"prompt", "numbers", "target"}`; it always has a solution."""
         while True:
             numbers, steps = self.play(generator=generator)
-            if split_of(numbers, steps[-1].result) == split:
-                return self.as_row(numbers, steps[-1].result)
+            target = steps[-1].result
+            if split_of(numbers, target) == split and (fewest_steps(numbers, target) or 0) >= self.least_steps:
+                return self.as_row(numbers, target)
 
     def as_row(self, numbers: Sequence[int], target: int) -> dict[str, Any]:
         """Return the data row of a prompt."""
