@@ -19,14 +19,18 @@ SETTINGS = {
     "algorithm": {"mini_batches": 2},
     "theory": {"probe_rows": 4},
     "evaluation": {"prompts": 2, "samples": 2, "settings": ["t1"], "at_start": False},
-    "checkpoint": {"every": 0, "rollouts_every": 0},
+    "checkpoint": {"every": 10, "keep": 2, "rollouts_every": 0},
     "log": {"tensorboard": False},
 }
 PROTOCOL = {
     "base": {"config": ["countdown-small"], "settings": SETTINGS},
     "arms": {"plain": {"config": ["grpo"]}, "broken": {"settings": {"model": {"path": "/no/such/model"}}}},
-    "parts": {"only": {"seeds": {"plain": [3], "broken": [0]}}},
-    "finally": ["paper"],
+    "models": {"tiny": {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 16, "iterations": 2, "batch_size": 4}},
+    "parts": {
+        "only": {"seeds": {"plain": [3], "broken": [0]}},
+        "grown": {"model": "tiny", "settings": {"steps": 20}, "seeds": {"plain": [0]}},
+    },
+    "finally": [{"settings": ["paper"]}, {"settings": ["t1"], "samples": 3, "checkpoints": 2}],
     "after": 0,
     "reference": "plain",
 }
@@ -60,7 +64,7 @@ def study(command, tmp_path_factory):
 def test_an_interrupted_study_saves_its_runs(study):
     _, interrupted, saved, _, _ = study
     assert interrupted.code == 130
-    assert "1 of 3 jobs are done" in interrupted.said
+    assert " of 10 jobs are done" in interrupted.said
     assert "Go on with the same command" in interrupted.said
     assert "failed" not in interrupted.printed
     assert len(saved) == 1
@@ -75,13 +79,31 @@ def test_it_goes_on_where_it_was(study):
     times = [row["wall_s"] for row in rows]
     assert sum(after < before for before, after in pairwise(times)) == 1  # resumed, not begun again
     assert load_config("--config", str(run / "config.yaml")).seed == 3
-    final = json.loads((run / "final_evaluation.json").read_text())
-    assert [row["setting"] for row in final["evaluations"]] == ["paper"]
-    assert final["policy"].endswith("step_40")
+    final = {file.name: json.loads(file.read_text()) for file in (run / "final_evaluations").iterdir()}
+    assert {name: read["policy"].rpartition("/")[2] for name, read in final.items()} == {
+        "step_40_samples_2.json": "step_40",
+        "step_40_samples_3.json": "step_40",
+        "step_30_samples_3.json": "step_30",
+    }
+    for name, setting in (("step_40_samples_2.json", "paper"), ("step_30_samples_3.json", "t1")):
+        assert [row["setting"] for row in final[name]["evaluations"]] == [setting]
+        assert {row["samples"] for row in final[name]["evaluations"]} == {int(name[-6])}
     base = json.loads((folder / "runs" / "base" / "evaluation.json").read_text())
     assert [row["setting"] for row in base["evaluations"]] == ["t1", "paper"]
     assert base["policy"] == "countdown-0.2m"
     assert "only/plain/seed3: " in whole.printed
+
+
+def test_a_model_is_made_before_the_runs_that_start_from_it(study):
+    folder = study[0]
+    model = json.loads((folder / "runs" / "models" / "tiny" / "config.json").read_text())
+    assert (model["hidden_size"], model["num_hidden_layers"]) == (16, 1)
+    run = folder / "runs" / "grown" / "plain" / "seed0"
+    assert load_config("--config", str(run / "config.yaml")).model.path == str(folder / "runs" / "models" / "tiny")
+    made, used = (
+        file.stat().st_mtime for file in (folder / "runs" / "models" / "tiny" / "SHA256SUMS", run / "config.yaml")
+    )
+    assert made < used
 
 
 def test_a_failed_run_is_reported_and_fails_the_study(study):
@@ -104,17 +126,17 @@ def test_a_dry_run_starts_nothing(study, command):
     shown = command("study", "run", folder / "mine.yaml", "--output", folder / "runs", "--dry-run")
     assert shown.code == 0, shown.said
     assert "only/broken/seed0: " in shown.printed
-    assert shown.printed.splitlines()[-1].startswith("2 of 5 jobs to do, 1 at a time: ")
+    assert shown.printed.splitlines()[-1].startswith("4 of 14 jobs to do, 1 at a time: ")
     assert sorted(folder.rglob("*")) == before
 
 
 def test_another_protocol_for_the_same_folder_is_refused(study, command, tmp_path):
     folder = study[0]
-    changed = {**PROTOCOL, "base": {**PROTOCOL["base"], "settings": {**SETTINGS, "steps": 41}}}
+    changed = {**PROTOCOL, "base": {**PROTOCOL["base"], "settings": {**SETTINGS, "steps": 50}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(changed))
     refused = command("study", "run", tmp_path / "mine.yaml", "--output", folder / "runs")
     assert refused.code == 1
-    assert "steps: 40 -> 41" in refused.said
+    assert "steps: 40 -> 50" in refused.said
     assert refused.printed == ""
 
 
@@ -124,15 +146,15 @@ def test_tables_are_of_what_is_finished(study, command, tmp_path):
     assert made.code == 0, made.said
     assert made.printed.splitlines() == [
         "missing: only/broken/seed0",
-        f"tables of 1 runs, 1 missing: {tmp_path}/tables",
+        f"tables of 2 runs, 1 missing: {tmp_path}/tables",
     ]
     with (tmp_path / "tables" / "evaluations.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["arm"], row["step"], row["setting"]) for row in rows] == [
-        *(("base", "0", "paper"), ("base", "0", "t1"), ("plain", "40", "t1"))
+        *(("base", "0", "paper"), ("base", "0", "t1"), ("plain", "20", "t1"), ("plain", "40", "t1"))
     ]
     with (tmp_path / "tables" / "curves.csv").open() as stream:
-        assert len(list(csv.DictReader(stream))) == 8
+        assert len(list(csv.DictReader(stream))) == 4 + 8
     assert (
         "missing: only/plain/seed3"
         in command(
@@ -145,5 +167,6 @@ def test_the_command_says_what_there_is(command):
     assert "usage: entrocraft study" in command("study", "--help").printed
     assert "controllers " in command("study", "list").printed
     assert "Did you mean 'run'" in command("study", "rum").said
+    assert "jobs to do, 1 at a time" in command("study", "controllers", "--output=none", "--dry-run").printed
     assert "--seeds must be whole numbers" in command("study", "run", "controllers", "--seeds=a").said
     assert "Did you mean 'controllers'" in command("study", "run", "controlers").said

@@ -90,12 +90,12 @@ def test_settings_are_merged_and_nothing_is_changed():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"bases": {}}, "mine.yaml must be of ['base', 'arms'"),
+        ({"bases": {}}, "mine.yaml must be of ['base', 'models', 'arms'"),
         ({"arms__plain": {"config": ["gropo"]}}, "arms.plain: --config gropo"),
         ({"arms__plain": {"settings": []}}, "arms.plain.settings must be a mapping"),
         ({"arms__plain": {"configs": []}}, "arms.plain must be of ['config', 'settings']; got 'configs'"),
         ({"arms__a/b": {}}, "must have names of letters"),
-        ({"parts__base": {"seeds": {"plain": [0]}}}, "other than 'base'"),
+        ({"parts__base": {"seeds": {"plain": [0]}}}, "other than base and models; got ['base']"),
         ({"parts__one__seeds": {"plian": [0]}}, "parts.one.seeds must be of ['plain', 'held']; got 'plian'. Did you"),
         ({"parts__one__seeds": {"plain": [0, 0]}}, "parts.one.seeds.plain must be a list of different whole numbers"),
         ({"parts__one__seeds": {"plain": [-1]}}, "at least 0; got -1"),
@@ -107,6 +107,11 @@ def test_settings_are_merged_and_nothing_is_changed():
         ({"reference": "plane"}, "reference must be of ['plain', 'held']; got 'plane'"),
         ({"every_step": ["plane"]}, "every_step must be of"),
         ({"finally": "paper"}, "finally must be a list of names"),
+        ({"finally": [{"settings": ["paper"], "sample": 3}]}, "finally[0] must be of ['settings', 'samples',"),
+        ({"finally": [{"samples": 3}]}, "finally[0].settings must be a list of names"),
+        ({"finally": [{"settings": ["paper"], "checkpoints": 0}]}, "finally[0] must evaluate at least 1"),
+        ({"parts__one__model": "wide"}, "parts.one.model must be of []; got 'wide'"),
+        ({"models": {}}, "models must have names"),
         ({"after": 1.5}, "after must be a whole number"),
         ({"pass_at": [0]}, "pass_at must be at least 1"),
         ({"parts": {}}, "parts must have names"),
@@ -144,6 +149,18 @@ def test_settings_that_cannot_be_used_are_refused_with_part_and_arm(written, set
 def test_unknown_final_settings_are_refused(written):
     with pytest.raises(ValueError, match=r"mine: finally: evaluation.settings must be of .*'papier'"):
         plan(load_protocol(written(**{"finally": ["papier"]})), Path("out"))
+
+
+def test_checkpoints_to_evaluate_must_be_saved(written):
+    final = [{"settings": ["paper"], "checkpoints": 2}]
+    with pytest.raises(ValueError, match=r"checkpoints=2 must be saved by every run; got part one, arm plain"):
+        plan(load_protocol(written(**{"finally": final})), Path("out"))
+
+
+def test_runs_start_from_the_parts_model(written):
+    protocol = load_protocol(written(models={"wide": {"hidden": 96}}, parts__two__model="wide"))
+    paths = {run.part: run.config.model.path for run in plan(protocol, Path("out"))}
+    assert paths == {"one": "countdown-0.2m", "two": "out/models/wide"}
 
 
 def test_an_unknown_choice_is_refused(written):

@@ -38,9 +38,9 @@ def job(tmp_path):
     return make
 
 
-def schedule(jobs, at_once=1):
+def schedule(jobs, at_once=1, gpus=()):
     said = []
-    return Scheduler(jobs, at_once, {}, Pace(), said.append), said
+    return Scheduler(jobs, at_once, {}, Pace(), said.append, gpus), said
 
 
 def test_jobs_run_in_order_and_what_is_done_is_left_alone(job, tmp_path):
@@ -53,6 +53,19 @@ def test_jobs_run_in_order_and_what_is_done_is_left_alone(job, tmp_path):
     again, said = schedule(jobs)
     assert again.run()
     assert said == []
+
+
+def test_jobs_are_shared_out_over_gpus(job, tmp_path):
+    """Three at a time on two GPUs; the fourth takes the place of the first that ends."""
+    code = (
+        "import os, time, pathlib; place = pathlib.Path({!r}); place.write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "while {!r} != 'b' and not pathlib.Path({!r}).exists(): time.sleep(0.01)"
+    )
+    last = str(tmp_path / "d.result")
+    jobs = [job(name, code.format(str(tmp_path / f"{name}.result"), name, last)) for name in "abcd"]
+    scheduler, _ = schedule(jobs, at_once=3, gpus=("4", "7"))
+    assert scheduler.run()
+    assert [job.result.read_text() for job in jobs] == ["4", "7", "4", "7"]
 
 
 def test_a_failure_is_reported_and_the_others_go_on(job, tmp_path):

@@ -67,7 +67,9 @@ def write_run(run, entropies, evaluations, final=None, **values):
     lines = [{"step": step, **evaluation(*found)} for step, found in evaluations.items()]
     (run.path / "evaluations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if final:
-        (run.path / "final_evaluation.json").write_text(json.dumps({"evaluations": [evaluation(*final, "paper")]}))
+        file = run.path / "final_evaluations" / "step_12_samples_4.json"
+        file.parent.mkdir()
+        file.write_text(json.dumps({"evaluations": [evaluation(*final, "paper")]}))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def only(folder, name, **wanted):
 
 def test_what_is_missing_is_named(study):
     assert study.missing == ["wave/held/seed0"]
-    assert unevaluated(study) == [f"steady/held/seed{seed}, final evaluation" for seed in (0, 1)]
+    assert unevaluated(study) == [f"steady/held/seed{seed}, 4 samples at step 12" for seed in (0, 1)]
 
 
 def test_runs_by_hand(tables):

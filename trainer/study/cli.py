@@ -33,8 +33,12 @@ def study_command(arguments: Sequence[str]) -> int:
         print(usage())
         return 0 if arguments else 2
     name = arguments[0]
-    if name not in ACTIONS:
-        raise ValueError(f"study {name} must be one of {list(ACTIONS)}. {nearest(name, ACTIONS)}".rstrip())
+    protocols = described_presets(STUDIES)
+    if name in protocols and name not in ACTIONS:
+        return study_command(["run", *arguments])
+    known = [*ACTIONS, *protocols]
+    if name not in known:
+        raise ValueError(f"study {name} must be one of {known}. {nearest(name, known)}".rstrip())
     action = ACTIONS[name]
     return action.run(action.parser().parse_args(list(arguments[1:])))
 
@@ -43,7 +47,13 @@ def usage() -> str:
     """Return the text of `entrocraft study --help`."""
     lines = [f"  {name:8}{action.about}" for name, action in ACTIONS.items()]
     return "\n".join(
-        ["usage: entrocraft study COMMAND [--help] ...", "", "Compare many training runs by a protocol.", "", *lines]
+        [
+            "usage: entrocraft study COMMAND [--help] ...",
+            "",
+            "Compare many training runs by a protocol. A protocol's name alone runs it.",
+            "",
+            *lines,
+        ]
     )
 
 
@@ -70,6 +80,9 @@ def run_parser() -> ArgumentParser:
     parser.add_argument("--output", type=Path | None, default=None, help="where the runs go; runs/STUDY")
     parser.add_argument("--jobs", type=PositiveInt, default=1, help="runs at a time")
     parser.add_argument("--threads", type=PositiveInt, default=1, help="CPU threads of a run")
+    parser.add_argument(
+        "--gpus", type=str | None, default=None, help="share the runs out over these GPUs, as 0,1; --jobs counts all"
+    )
     add_choice(parser)
     parser.add_argument("--dry-run", action="store_true", help="list what would run and how long, and start nothing")
     return parser
@@ -114,6 +127,7 @@ def run_study(chosen: Namespace) -> int:
         {"OMP_NUM_THREADS": str(chosen.threads), "TQDM_MININTERVAL": "10"},
         pace,
         say=lambda line: print(line, flush=True),
+        gpus=tuple(str(chosen.gpus).split(",")) if chosen.gpus else (),
     )
     return 0 if scheduler.run() else 1
 

@@ -126,21 +126,32 @@ class Passes:
     k: int
 
     def __call__(self, record: Record, setting: str) -> list[Point]:
-        """Return its points: none where fewer than k samples were drawn."""
-        rows = [row for row in record.evaluations if row["key"] == setting]
+        """Return its points, where at least k samples were drawn."""
+        rows: Rows = [row for row in record.evaluations if row["key"] == setting]
         own_start = any(row["step"] == 0 for row in rows)
         if rows and not own_start and same_start(self.study, record):
             rows = [*(row for row in self.study.base if row["key"] == setting), *rows]
-        rows = rows or [row for row in record.final if row["key"] == setting]
-        if any(row["samples"] < self.k for row in rows):
-            return []
+        rows = best_of([*rows, *(row for row in record.final if row["key"] == setting)])
         return [
             Point(
                 row["estimates"]["entropy"]["value"],
                 np.array([pass_at_k(row["samples"], right, self.k) for right in row["correct"]]),
             )
             for row in rows
+            if row["samples"] >= self.k
         ]
+
+
+def best_of(rows: Rows) -> Rows:
+    """Return of every step the evaluation of most samples, in the order of steps.
+
+    >>> [row["samples"] for row in best_of([{"step": 8, "samples": 4}, {"samples": 2}, {"step": 8, "samples": 16}])]
+    [2, 16]
+    """
+    best = {}
+    for row in sorted(rows, key=lambda row: row["samples"]):
+        best[row.get("step", 0)] = row
+    return [best[step] for step in sorted(best)]
 
 
 def same_start(study: Study, record: Record) -> bool:

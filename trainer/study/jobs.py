@@ -1,4 +1,4 @@
-"""What a study has to do, as commands: train each run, evaluate its last checkpoint once more, evaluate the base."""
+"""What a study has to do, as commands: make models, train runs, evaluate their last checkpoints once more."""
 
 import json
 import sys
@@ -8,12 +8,13 @@ from pathlib import Path
 
 from trainer.config import TrainConfig
 from trainer.files import complete_lines, write_text
+from trainer.hashes import HASH_FILE
 from trainer.parsing import as_yaml
 from trainer.same_run import recorded
-from trainer.study.plan import Run, layered
+from trainer.study.plan import Run, layered, model_folder
 from trainer.study.protocol import BASE, Protocol
 
-FINAL = "final_evaluation.json"
+FINAL = "final_evaluations"
 BASE_EVALUATION = "evaluation.json"
 
 
@@ -75,18 +76,38 @@ class Job:
 
 
 def study_jobs(protocol: Protocol, output: Path, runs: Sequence[Run]) -> Iterator[Job]:
-    """Yield the jobs of these runs, a run's own in a row, and first that of the base model where runs lack it."""
+    """Yield the jobs of these runs, a run's own in a row, and first those of what they start from."""
+    models = dict.fromkeys(protocol.parts[run.part].model for run in runs)
+    for model in filter(None, models):
+        yield model_job(protocol, output, model)
     config = layered(protocol.base)
     if config.evaluation.prompts and not config.evaluation.at_start:
         yield base_job(protocol, config, output / BASE)
     for run in runs:
-        yield training_job(run)
-        if protocol.finally_ and run.config.evaluation.prompts:
-            yield final_job(protocol, run)
+        yield training_job(protocol, output, run)
+        if run.config.evaluation.prompts:
+            yield from (job for job, _ in final_jobs(protocol, run))
 
 
-def training_job(run: Run) -> Job:
+def model_job(protocol: Protocol, output: Path, name: str) -> Job:
+    """Return the job that makes a base model."""
+    folder = model_folder(output, name)
+    return Job(
+        name=f"model {name}",
+        kind=("pretrain", name),
+        command=(
+            *("pretrain", f"--output={folder}"),
+            *(f"--{key}={value}" for key, value in protocol.models[name].items()),
+        ),
+        settings=None,
+        log=folder.with_name(f"{folder.name}.log"),
+        result=folder / HASH_FILE,
+    )
+
+
+def training_job(protocol: Protocol, output: Path, run: Run) -> Job:
     """Return the job that trains a run, or goes on with it."""
+    model = protocol.parts[run.part].model
     settings = run.path.with_name(f"{run.path.name}.yaml")
     return Job(
         name=run.name,
@@ -95,29 +116,41 @@ def training_job(run: Run) -> Job:
         settings=(settings, run.config),
         log=log_file(run),
         result=run.path / "summary.json",
+        needs=model_folder(output, model) / HASH_FILE if model else None,
         work=run.config.steps - steps_done(run.path),
     )
 
 
-def final_job(protocol: Protocol, run: Run) -> Job:
-    """Return the job that evaluates a finished run's last checkpoint in the protocol's final settings."""
-    partial = run.path / f"{FINAL}.partial"
-    return Job(
-        name=f"{run.name}, final evaluation",
-        kind=("evaluate",),
-        command=("evaluate", str(run.path), *settings_of(protocol.finally_), f"--output={partial}"),
-        settings=None,
-        log=log_file(run),
-        result=run.path / FINAL,
-        writes=partial,
-        needs=run.path / "summary.json",
-    )
+def final_jobs(protocol: Protocol, run: Run) -> Iterator[tuple[Job, int]]:
+    """Yield the jobs that evaluate a finished run's last checkpoints in the final settings, each with its step."""
+    for final in protocol.finally_:
+        samples = final.samples or run.config.evaluation.samples
+        for back in reversed(range(final.checkpoints)):
+            step = run.config.steps - back * run.config.checkpoint.every
+            result = run.path / FINAL / f"step_{step}_samples_{samples}.json"
+            partial = result.with_suffix(".partial")
+            job = Job(
+                name=f"{run.name}, {samples} samples at step {step}",
+                kind=("evaluate", f"evaluate {run.config.model.path}"),
+                command=(
+                    *("evaluate", str(run.path / "checkpoints" / f"step_{step}"), *settings_of(final.settings)),
+                    *(f"--evaluation.samples={samples}", f"--output={partial}"),
+                ),
+                settings=None,
+                log=log_file(run),
+                result=result,
+                writes=partial,
+                needs=run.path / "summary.json",
+                work=samples * len(final.settings),
+            )
+            yield job, step
 
 
 def base_job(protocol: Protocol, config: TrainConfig, folder: Path) -> Job:
     """Return the job that evaluates the base model in every setting that its runs are evaluated in."""
     file, partial = folder / "config.yaml", folder / f"{BASE_EVALUATION}.partial"
-    wanted = tuple(dict.fromkeys([*config.evaluation.settings, *protocol.finally_]))
+    final = (name for chosen in protocol.finally_ for name in chosen.settings)
+    wanted = tuple(dict.fromkeys([*config.evaluation.settings, *final]))
     return Job(
         name="base model, evaluation",
         kind=("evaluate",),
@@ -129,6 +162,7 @@ def base_job(protocol: Protocol, config: TrainConfig, folder: Path) -> Job:
         log=folder / "log",
         result=folder / BASE_EVALUATION,
         writes=partial,
+        work=config.evaluation.samples * len(wanted),
     )
 
 

@@ -16,7 +16,7 @@ from trainer.evaluation_settings import build_settings
 from trainer.parsing import as_yaml, load_config
 from trainer.same_run import check_same_run, recorded
 from trainer.schedule_file import with_points
-from trainer.study.protocol import Layer, Protocol, known_name
+from trainer.study.protocol import MODELS, Layer, Protocol, known_name
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def plan(protocol: Protocol, output: Path, choice: Choice = EVERYTHING) -> list[
         ValueError: a choice that the protocol does not have, or a run whose settings cannot be used.
     """
     choice.check(protocol)
-    configured = cache(lambda part, arm: configuration(protocol, part, arm))
+    configured = cache(lambda part, arm: configuration(protocol, output, part, arm))
     rounds = zip_longest(
         *(
             [(part, arm, seed) for seed in seeds]
@@ -101,13 +101,21 @@ def plan(protocol: Protocol, output: Path, choice: Choice = EVERYTHING) -> list[
     ]
 
 
-def configuration(protocol: Protocol, part: str, arm: str) -> TrainConfig:
+def configuration(protocol: Protocol, output: Path, part: str, arm: str) -> TrainConfig:
     """Return the configuration of an arm's runs in a part, but for seed and output.
+
+    Args:
+        protocol: the study.
+        output: its folder, where models that it makes lie.
+        part: name of the part.
+        arm: name of the arm.
 
     Raises:
         ValueError: settings that cannot be used; the message says of which part and arm.
     """
-    layers = (protocol.base, protocol.arms[arm], Layer(settings=protocol.parts[part].settings))
+    condition = protocol.parts[part]
+    started = {"model": {"path": str(model_folder(output, condition.model))}} if condition.model else {}
+    layers = (protocol.base, protocol.arms[arm], Layer(settings=condition.settings), Layer(settings=started))
     try:
         config = with_points(layered(*layers))
         build_algorithm(config)
@@ -115,11 +123,29 @@ def configuration(protocol: Protocol, part: str, arm: str) -> TrainConfig:
         build_settings(config.evaluation)
     except ValueError as error:
         raise ValueError(f"study {protocol.name}, part {part}, arm {arm}: {error}") from error
-    try:
-        replace(config.evaluation, settings=protocol.finally_)
-    except ValueError as error:
-        raise ValueError(f"study {protocol.name}: finally: {error}") from error
+    for final in protocol.finally_:
+        try:
+            replace(config.evaluation, settings=final.settings)
+        except ValueError as error:
+            raise ValueError(f"study {protocol.name}: finally: {error}") from error
+        if final.checkpoints > 1 and not saves(config, final.checkpoints):
+            raise ValueError(
+                f"study {protocol.name}: finally: checkpoints={final.checkpoints} must be saved by every run; got "
+                f"part {part}, arm {arm} with steps={config.steps} and {config.checkpoint}. Set checkpoint.every to a "
+                "divisor of steps, and checkpoint.keep."
+            )
     return config
+
+
+def saves(config: TrainConfig, checkpoints: int) -> bool:
+    """Return whether a run keeps so many last checkpoints, evenly apart."""
+    every, keep = config.checkpoint.every, config.checkpoint.keep
+    return every > 0 and config.steps % every == 0 and checkpoints <= min(keep or checkpoints, config.steps // every)
+
+
+def model_folder(output: Path, name: str) -> Path:
+    """Return where a model that the study makes lies."""
+    return output / MODELS / name
 
 
 def layered(*layers: Layer) -> TrainConfig:

@@ -1,7 +1,7 @@
 """The protocol of a study: which runs it is made of, fixed in a file before the first one starts.
 
 A protocol is YAML. `base` is laid under every run, `arms` are what is compared, `parts` are the conditions that they
-are compared under, each with the seeds of the arms that take part.
+are compared under, each with the seeds of the arms that take part. `models` are base models that the study makes.
 """
 
 import re
@@ -19,8 +19,9 @@ from trainer.parsing import PRESETS, described_presets, with_preset_paths
 STUDIES = PRESETS / "studies"
 # Names become folders.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-# The folder of the base model's evaluation lies among those of the parts.
+# The folders of the base model's evaluation and of models that the study makes lie among those of the parts.
 BASE = "base"
+MODELS = "models"
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,29 @@ class Part:
     Args:
         settings: of its runs, over those of base and arm.
         seeds: of each arm that takes part.
+        model: of `Protocol.models`, that its runs start from; None for the one that the settings name.
         reuse: arms whose runs are those of another part, by that part's name: for arms that its settings do not touch.
     """
 
     settings: Mapping[str, Any]
     seeds: Mapping[str, tuple[int, ...]]
     reuse: Mapping[str, str]
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Final:
+    """An evaluation of finished runs.
+
+    Args:
+        settings: the sampling settings.
+        samples: completions a prompt; None for the run's own `evaluation.samples`.
+        checkpoints: how many of the last checkpoints, `checkpoint.every` steps apart.
+    """
+
+    settings: tuple[str, ...]
+    samples: int | None = None
+    checkpoints: int = 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,8 @@ class Protocol:
         base: laid under every run.
         arms: what is compared, by name.
         parts: conditions, by name.
-        finally_: sampling settings in which the last checkpoint of each run is evaluated once more.
+        models: how base models are made, by name, as `entrocraft pretrain` takes it but for the output.
+        finally_: how the last checkpoints of each run are evaluated once more.
         after: steps that the tables leave out at the beginning of each run.
         reference: the arm that the others are compared with; None for no comparison.
         pass_at: the k of pass@k in the comparison.
@@ -67,7 +86,8 @@ class Protocol:
     base: Layer
     arms: Mapping[str, Layer]
     parts: Mapping[str, Part]
-    finally_: tuple[str, ...]
+    models: Mapping[str, Mapping[str, Any]]
+    finally_: tuple[Final, ...]
     after: int
     reference: str | None
     pass_at: tuple[int, ...]
@@ -105,11 +125,15 @@ def load_protocol(name: str) -> Protocol:
         read = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"study {name} must be YAML; got: {error}") from error
-    keys = ("base", "arms", "parts", "finally", "after", "reference", "pass_at", "every_step")
+    keys = ("base", "models", "arms", "parts", "finally", "after", "reference", "pass_at", "every_step")
     tree = mapping(name, read, keys)
     arms = {arm: layer(f"{name}: arms.{arm}", value) for arm, value in named(f"{name}: arms", tree.get("arms")).items()}
+    models = {
+        model: mapping(f"{name}: models.{model}", value)
+        for model, value in (named(f"{name}: models", tree["models"]) if "models" in tree else {}).items()
+    }
     parts = {
-        part: load_part(f"{name}: parts.{part}", value, list(arms))
+        part: load_part(f"{name}: parts.{part}", value, list(arms), list(models))
         for part, value in named(f"{name}: parts", tree.get("parts")).items()
     }
     for part, condition in parts.items():
@@ -120,7 +144,7 @@ def load_protocol(name: str) -> Protocol:
                 raise ValueError(
                     f"{where} must be a part that runs {arm}, which {part} then does not; got {other!r}. Name another."
                 )
-    finally_ = texts(f"{name}: finally", tree.get("finally", []))
+    finally_ = finals(f"{name}: finally", tree.get("finally", []))
     pass_at = numbers(f"{name}: pass_at", tree.get("pass_at", [1]))
     if 0 in pass_at:
         raise ValueError(f"{name}: pass_at must be at least 1; got {list(pass_at)}. Correct it.")
@@ -134,6 +158,7 @@ def load_protocol(name: str) -> Protocol:
         base=layer(f"{name}: base", tree.get("base", {})),
         arms=arms,
         parts=parts,
+        models=models,
         finally_=finally_,
         after=after,
         reference=reference,
@@ -143,15 +168,34 @@ def load_protocol(name: str) -> Protocol:
     )
 
 
-def load_part(where: str, value: Any, arms: Sequence[str]) -> Part:
-    """Return a part whose arms are all known."""
-    tree = mapping(where, value, ("settings", "seeds", "reuse"))
+def finals(where: str, value: Any) -> tuple[Final, ...]:
+    """Return evaluations of finished runs: a list of mappings, or of the settings of a single one."""
+    if not isinstance(value, list) or all(isinstance(item, str) for item in value):
+        settings = texts(where, value)
+        return (Final(settings),) if settings else ()
+    found = []
+    for place, item in enumerate(value):
+        here = f"{where}[{place}]"
+        tree = mapping(here, item, ("settings", "samples", "checkpoints"))
+        numbers = {key: whole(f"{here}.{key}", tree[key]) for key in ("samples", "checkpoints") if key in tree}
+        if 0 in numbers.values():
+            raise ValueError(f"{here} must evaluate at least 1; got {numbers}. Correct it.")
+        found.append(Final(texts(f"{here}.settings", tree.get("settings")), **numbers))
+    return tuple(found)
+
+
+def load_part(where: str, value: Any, arms: Sequence[str], models: Sequence[str]) -> Part:
+    """Return a part whose arms, and whose model, are all known."""
+    tree = mapping(where, value, ("settings", "seeds", "reuse", "model"))
+    if "model" in tree:
+        known_name(f"{where}.model", tree["model"], models)
     seeds = mapping(f"{where}.seeds", tree.get("seeds"), arms)
     reuse = mapping(f"{where}.reuse", tree.get("reuse", {}), arms)
     return Part(
         settings=mapping(f"{where}.settings", tree.get("settings", {})),
         seeds={arm: numbers(f"{where}.seeds.{arm}", values) for arm, values in seeds.items()},
         reuse={arm: str(part) for arm, part in reuse.items()},
+        model=tree.get("model"),
     )
 
 
@@ -178,10 +222,11 @@ def mapping(where: str, value: Any, keys: Sequence[str] | None = None) -> dict[s
 def named(where: str, value: Any) -> dict[str, Any]:
     """Return a mapping that is not empty and whose keys can be folders."""
     tree = mapping(where, value)
-    bad = [key for key in tree if not (isinstance(key, str) and NAME.fullmatch(key)) or key == BASE]
+    taken = (BASE, MODELS)
+    bad = [key for key in tree if not (isinstance(key, str) and NAME.fullmatch(key)) or key in taken]
     if bad or not tree:
         raise ValueError(
-            f"{where} must have names of letters, digits, '_', '.' and '-', other than {BASE!r}; got "
+            f"{where} must have names of letters, digits, '_', '.' and '-', other than {' and '.join(taken)}; got "
             f"{bad or 'none'}. Name each."
         )
     return tree

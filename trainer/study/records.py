@@ -10,7 +10,7 @@ from trainer.algorithm import band_at, build_schedule
 from trainer.config import TrainConfig
 from trainer.files import complete_lines
 from trainer.same_run import changes
-from trainer.study.jobs import BASE_EVALUATION, FINAL
+from trainer.study.jobs import BASE_EVALUATION, final_jobs
 from trainer.study.plan import Run, check_runs, configuration, layered, plan
 from trainer.study.protocol import BASE, Protocol
 
@@ -29,7 +29,8 @@ class Record:
         config: its configuration.
         rows: of `metrics.jsonl`.
         evaluations: of `evaluations.jsonl`.
-        final: evaluations of the last checkpoint in the protocol's final settings; empty where they were not made.
+        final: evaluations of the last checkpoints in the protocol's final settings, with their steps.
+        unevaluated: those evaluations that were not made, by name.
         environment: what it depended on.
     """
 
@@ -41,6 +42,7 @@ class Record:
     rows: Rows
     evaluations: Rows
     final: Rows
+    unevaluated: Sequence[str]
     environment: Mapping[str, Any]
 
 
@@ -71,9 +73,9 @@ def read_study(protocol: Protocol, folder: Path) -> Study:
     """
     runs = plan(protocol, folder)
     check_runs(runs)
-    own = [read_run(run) for run in runs if run.finished]
+    own = [read_run(protocol, run) for run in runs if run.finished]
     reused = [
-        with_band(record, part, configuration(protocol, part, arm))
+        with_band(record, part, configuration(protocol, folder, part, arm))
         for part, condition in protocol.parts.items()
         for arm, source in condition.reuse.items()
         for record in own
@@ -90,21 +92,22 @@ def read_study(protocol: Protocol, folder: Path) -> Study:
 
 def unevaluated(study: Study) -> list[str]:
     """Return the names of evaluations that the protocol wants beside its runs and that are not there."""
-    wanted = study.protocol.finally_
-    own = [record for record in study.records if record.part == record.source and not record.final and wanted]
     base = ["base model, evaluation"] if study.base_config.evaluation.prompts and not study.base else []
-    return base + [f"{record.part}/{record.arm}/seed{record.seed}, final evaluation" for record in own]
+    own = [record for record in study.records if record.part == record.source]
+    return base + [name for record in own for name in record.unevaluated]
 
 
-def read_run(run: Run) -> Record:
+def read_run(protocol: Protocol, run: Run) -> Record:
     """Return a finished run."""
     rows, evaluations = (
         [json.loads(line) for line in complete_lines(run.path / name)] if (run.path / name).is_file() else []
         for name in ("metrics.jsonl", "evaluations.jsonl")
     )
     environment = json.loads((run.path / "environment.json").read_text())
-    final = saved_evaluations(run.path / FINAL)
-    return Record(run.part, run.part, run.arm, run.seed, run.config, rows, evaluations, final, environment)
+    jobs = [(job, step) for job, step in final_jobs(protocol, run) if run.config.evaluation.prompts]
+    final = [{**row, "step": step} for job, step in jobs for row in saved_evaluations(job.result)]
+    missing = [job.name for job, _ in jobs if not job.done]
+    return Record(run.part, run.part, run.arm, run.seed, run.config, rows, evaluations, final, missing, environment)
 
 
 def saved_evaluations(file: Path) -> Rows:

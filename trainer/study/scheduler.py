@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -25,6 +25,7 @@ class Running:
     job: Job
     process: subprocess.Popen[bytes]
     started: float
+    seat: int
 
 
 class Scheduler:
@@ -39,6 +40,7 @@ class Scheduler:
         environment: variables of their processes, over those of this one.
         pace: what is known of how long they take.
         say: prints a line.
+        gpus: as `CUDA_VISIBLE_DEVICES` names them; each job sees one. None: all see what this process sees.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Scheduler:
         environment: Mapping[str, str],
         pace: Pace,
         say: Callable[[str], Any] = print,
+        gpus: Sequence[str] = (),
     ) -> None:
         self.all = list(jobs)
         self.waiting = deque(job for job in self.all if not job.done)
@@ -55,6 +58,7 @@ class Scheduler:
         self.environment = {**os.environ, **environment}
         self.pace = pace
         self.say = say
+        self.gpus = gpus
         self.running: list[Running] = []
         self.failed: list[Job] = []
         self.elsewhere: set[str] = set()
@@ -110,12 +114,18 @@ class Scheduler:
                 return True
             job.prepare()
             # In a session of its own, so that Ctrl-C reaches it once, from here: a second one would stop it unsaved.
+            seat = min(set(range(self.at_once)) - {running.seat for running in self.running})
             process = subprocess.Popen(
-                job.process, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                job.process, env=self.environment_of(seat), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
-        self.running.append(Running(job, process, time.monotonic()))
+        self.running.append(Running(job, process, time.monotonic(), seat))
         return True
+
+    def environment_of(self, seat: int) -> dict[str, str]:
+        """Return the variables of the process in one of the seats, of which there are as many as run at a time."""
+        own = {"CUDA_VISIBLE_DEVICES": self.gpus[seat % len(self.gpus)]} if self.gpus else {}
+        return {**self.environment, **own}
 
     def collect(self) -> None:
         """Report the jobs that have ended."""

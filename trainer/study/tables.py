@@ -69,11 +69,10 @@ def evaluation_rows(study: Study) -> Iterator[dict[str, Any]]:
 
 
 def final_rows(study: Study) -> Iterator[dict[str, Any]]:
-    """Yield the evaluations of every run's last checkpoint in the protocol's final settings."""
+    """Yield the evaluations of every run's last checkpoints in the protocol's final settings."""
     for record in study.records:
         if record.part == record.source:
-            last = [{"step": record.config.steps, **row} for row in record.final]
-            yield from evaluated(keys(record), last)
+            yield from evaluated(keys(record), record.final)
 
 
 def evaluated(named: Mapping[str, Any], rows: Rows) -> Iterator[dict[str, Any]]:
