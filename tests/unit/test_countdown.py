@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from trainer.data import build_task
 from trainer.streams import python_stream
-from trainer.tasks import TASKS
 from trainer.tasks.countdown import (
     LARGEST,
     MAX_ANSWER_TOKENS,
@@ -229,7 +229,7 @@ def test_the_shortest_answers_are_those_that_the_verifier_accepts(numbers):
 
 def test_hard_prompts_have_no_short_answer_and_the_same_splits():
     generator = random.Random(0)
-    hard = TASKS["countdown_hard"]()
+    hard = build_task("countdown_hard")
     for split in ("train", "validation", "test"):
         for _ in range(50):
             row = hard.row(split, generator=generator)

@@ -5,7 +5,7 @@ are compared under, each with the seeds of the arms that take part. `models` are
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,32 @@ class Final:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a study is to decide: whether an arm is better than another, each named by (part, arm)."""
+
+    name: str
+    of: tuple[str, str]
+    against: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a study decides.
+
+    Args:
+        window: evaluations in a row that are taken together.
+        margin: difference of pass@1 from which one arm counts as better.
+        plateau_rise: rise of pass@1 below which a curve counts as flat.
+        plateau_steps: steps over which it must be.
+    """
+
+    window: int = 3
+    margin: float = 0.01
+    plateau_rise: float = 0.01
+    plateau_steps: int = 1000
+
+
+@dataclass(frozen=True)
 class Protocol:
     """A study.
 
@@ -79,6 +105,8 @@ class Protocol:
         reference: the arm that the others are compared with; None for no comparison.
         pass_at: the k of pass@k in the comparison.
         every_step: arms whose first run is tabulated step by step.
+        questions: what is to be decided.
+        rules: how.
         sha256: of the file.
     """
 
@@ -92,6 +120,8 @@ class Protocol:
     reference: str | None
     pass_at: tuple[int, ...]
     every_step: tuple[str, ...]
+    questions: tuple[Question, ...]
+    rules: Rules
     sha256: str
 
 
@@ -125,7 +155,10 @@ def load_protocol(name: str) -> Protocol:
         read = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"study {name} must be YAML; got: {error}") from error
-    keys = ("base", "models", "arms", "parts", "finally", "after", "reference", "pass_at", "every_step")
+    keys = (
+        *("base", "models", "arms", "parts", "finally", "after", "reference", "pass_at", "every_step"),
+        *("questions", "rules"),
+    )
     tree = mapping(name, read, keys)
     arms = {arm: layer(f"{name}: arms.{arm}", value) for arm, value in named(f"{name}: arms", tree.get("arms")).items()}
     models = {
@@ -164,8 +197,37 @@ def load_protocol(name: str) -> Protocol:
         reference=reference,
         pass_at=pass_at,
         every_step=every_step,
+        questions=tuple(questions(f"{name}: questions", tree.get("questions", {}), parts)),
+        rules=load_rules(f"{name}: rules", tree.get("rules", {})),
         sha256=file_hash(file),
     )
+
+
+def questions(where: str, value: Any, parts: Mapping[str, Part]) -> Iterator[Question]:
+    """Yield questions about arms that their parts have."""
+    for name, asked in mapping(where, value).items():
+        tree = mapping(f"{where}.{name}", asked, ("of", "against"))
+        sides = []
+        for side in ("of", "against"):
+            here = f"{where}.{name}.{side}"
+            given = texts(here, tree.get(side))
+            if len(given) != 2:
+                raise ValueError(f"{here} must be [PART, ARM]; got {list(given)}. Name both.")
+            known_name(here, given[0], list(parts))
+            known_name(here, given[1], [*parts[given[0]].seeds, *parts[given[0]].reuse])
+            sides.append((given[0], given[1]))
+        yield Question(str(name), *sides)
+
+
+def load_rules(where: str, value: Any) -> Rules:
+    """Return the rules of decisions."""
+    tree = mapping(where, value, tuple(Rules.__dataclass_fields__))
+    for key, given in tree.items():
+        if isinstance(given, bool) or not isinstance(given, int | float) or given <= 0:
+            raise ValueError(f"{where}.{key} must be a number above 0; got {given!r}. Correct it.")
+    for key in ("window", "plateau_steps"):
+        whole(f"{where}.{key}", tree.get(key, 1))
+    return Rules(**tree)
 
 
 def finals(where: str, value: Any) -> tuple[Final, ...]:

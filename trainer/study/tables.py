@@ -11,6 +11,7 @@ from typing import Any
 from trainer.files import write_json, write_text
 from trainer.study.columns import CURVES, TABLES
 from trainer.study.comparison import compare
+from trainer.study.decision import COLUMNS, decide
 from trainer.study.protocol import BASE
 from trainer.study.records import Record, Rows, Study
 from trainer.study.tracking import tracked
@@ -30,9 +31,12 @@ def write_tables(study: Study, output: Path) -> None:
         "final.csv": list(final_rows(study)),
         "comparison.csv": list(compare(study)),
     }
-    for name, columns in TABLES.items():
+    tables = dict(TABLES)
+    if study.protocol.questions:
+        tables["decision.csv"], rows["decision.csv"] = COLUMNS, list(decide(study))
+    for name, columns in tables.items():
         write_text(output / name, table(columns, rows[name]))
-    write_json(output / "columns.json", TABLES)
+    write_json(output / "columns.json", tables)
     write_json(output / "provenance.json", provenance(study))
 
 
@@ -117,10 +121,11 @@ def table(columns: Iterable[str], rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def place(row: Mapping[str, Any]) -> tuple[str, str, int, int, str, str, str]:
+def place(row: Mapping[str, Any]) -> tuple[str, str, int, int, str, str, str, str]:
     """Return what rows are sorted by."""
     numbers = (row.get("seed", 0), row.get("step", 0))
-    return (row["part"], row["arm"], *numbers, *(row.get(name, "") for name in ("setting", "quantity", "comparison")))
+    texts = (row.get(name, "") for name in ("question", "setting", "quantity", "comparison"))
+    return (row["part"], row["arm"], *numbers, *texts)
 
 
 def cell(value: Any) -> str:

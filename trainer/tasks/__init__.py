@@ -1,9 +1,7 @@
 """Task plug-ins: where prompts come from and how answers are judged. A new task is one file and one row here."""
 
-from functools import partial
+from trainer.tasks.countdown import Countdown, HardCountdown
 
-from trainer.tasks.countdown import MAX_STEPS, Countdown
+TASKS = {"countdown": Countdown, "countdown_hard": HardCountdown}
 
-TASKS = {"countdown": Countdown, "countdown_hard": partial(Countdown, least_steps=MAX_STEPS)}
-
-__all__ = ["TASKS", "Countdown"]
+__all__ = ["TASKS", "Countdown", "HardCountdown"]

@@ -236,3 +236,10 @@ class Countdown:
     def solution(self, row: dict[str, Any], completion: str) -> str | None:
         """Return the canonical form of a right answer, None for a wrong one (for counting distinct solutions)."""
         return verify(row["numbers"], row["target"], completion).solution
+
+
+@dataclass(frozen=True)
+class HardCountdown(Countdown):
+    """Countdown with prompts alone that take all the steps: a policy has far to go before it has learnt them."""
+
+    least_steps: int = MAX_STEPS

@@ -1,0 +1,125 @@
+"""What studies decide: windows, plateaus and verdicts by hand, and on made-up runs."""
+
+from math import inf
+
+import numpy as np
+import pytest
+import yaml
+
+from trainer.config import TrainConfig
+from trainer.study.decision import History, answered, best, decide, difference, history, plateau
+from trainer.study.protocol import Rules, load_protocol
+from trainer.study.records import Record, Study
+
+RULES = Rules(window=2, margin=0.01, plateau_rise=0.05, plateau_steps=20)
+
+
+def run(levels, samples=10, prompts=8, extra=(), part="small", arm="plain", seed=0):
+    """Return a run whose prompts all have these shares of right answers, at steps 0, 10, 20, ..."""
+    rows = [
+        {"key": "t1", "step": 10 * place, "samples": samples, "correct": [round(level * samples)] * prompts}
+        for place, level in enumerate(levels)
+    ]
+    return Record(part, part, arm, seed, TrainConfig(), [], rows, list(extra), [], {})
+
+
+def rows_by(rules, pass_at, own, other):
+    found = list(answered(rules, pass_at, "t1", [own, other]))
+    return {(row["quantity"], row["comparison"]): row for row in found}
+
+
+def test_a_later_evaluation_of_more_samples_takes_the_place():
+    more = {"key": "t1", "step": 10, "samples": 20, "correct": [5] * 8}
+    paper = {"key": "paper", "step": 10, "samples": 40, "correct": [40] * 8}
+    found = history(run([0.1, 0.9], extra=[more, paper]), "t1", 1)
+    assert found.steps.tolist() == [0, 10]
+    assert found.samples.tolist() == [10, 20]
+    assert found.values[:, 0].tolist() == pytest.approx([0.1, 0.25])
+    assert history(run([0.1, 0.9], extra=[more]), "t1", 16).steps.tolist() == [10]
+
+
+def test_windows_by_hand():
+    """The other arm is best in the middle: its mean there is 0.75, at its end 0.3."""
+    own, other = [run([0.1, 0.2, 0.4, 0.6])] * 2, [run([0.1, 0.7, 0.8, 0.3, 0.3])] * 2
+    found = rows_by(RULES, [1], own, other)
+    assert found["pass@1", "last"]["value"] == pytest.approx(0.5 - 0.3)
+    assert found["pass@1", "best"]["value"] == pytest.approx(0.5 - 0.75)
+    assert found["pass@1", "end"]["value"] == pytest.approx(0.6 - 0.3)
+    assert [found["pass@1", name]["verdict"] for name in ("last", "best", "end")] == ["above", "below", "above"]
+
+
+def test_the_best_window_of_noise_is_not_better():
+    """Where all evaluations are the same but for luck, the best one is no better on prompts that did not choose it."""
+    generator = np.random.default_rng(0)
+    values = generator.random((400, 20, 60))
+    chosen = [best(History(np.arange(20), one, np.ones(20)), 3).mean() for one in values]
+    naive = [max(one[start : start + 3].mean() for start in range(18)) for one in values]
+    assert np.mean(chosen) == pytest.approx(0.5, abs=5 * 0.29 / np.sqrt(400 * 60 * 3))
+    assert np.mean(naive) > 0.53
+
+
+def test_plateaus_by_hand():
+    """A moving mean of 2: 0.15 0.3 0.5 0.6 0.61 0.61 0.61 at steps 5, 15, ..., 65; flat for 20 steps from 35 on."""
+    levels = [0.1, 0.2, 0.4, 0.6, 0.6, 0.62, 0.6, 0.62]
+    steps = np.arange(8) * 10
+    assert plateau(steps, np.array(levels), RULES) == 35
+    assert plateau(steps[:6], np.array(levels[:6]), RULES) == inf  # too short to see it
+    assert plateau(steps, np.linspace(0, 1, 8), RULES) == inf
+
+
+def test_the_factor_of_two_plateaus():
+    slow, fast = run([0.1, 0.2, 0.3, 0.4, 0.5, *[0.7] * 5]), run([0.1, 0.6, *[0.6] * 8])
+    found = rows_by(RULES, [1], [slow] * 2, [fast] * 2)
+    arm, against, factor = (found["plateau", name]["value"] for name in ("arm", "against", "factor"))
+    assert (arm, against) == (55, 15)
+    assert factor == pytest.approx(55 / 15)
+    rising = rows_by(RULES, [1], [run(np.linspace(0, 0.9, 10))] * 2, [fast] * 2)
+    assert [rising["plateau", "arm"][name] for name in ("value", "low", "high")] == [None] * 3
+    assert rising["plateau", "factor"]["value"] is None
+    other = rows_by(RULES, [1], [fast] * 2, [run(np.linspace(0, 0.9, 10))] * 2)["plateau", "factor"]
+    assert [other[name] for name in ("value", "low", "high")] == [None, 0, 0]
+    neither = rows_by(RULES, [1], *[[run(np.linspace(0, 0.9, 10))] * 2] * 2)["plateau", "factor"]
+    assert [neither[name] for name in ("value", "low", "high")] == [None, 0, None]
+
+
+def test_what_could_have_been_found_covers_the_truth():
+    """A true difference of the detectable size is seen in about 80 of 100 studies."""
+    generator = np.random.default_rng(1)
+    seeds, prompts, spread = 20, 200, 0.4
+    noise = generator.normal(0, spread, (300, seeds, prompts))
+    zero = list(np.zeros((seeds, prompts)))
+    size = np.mean([difference(list(one), zero, 0.0)["detectable"] for one in noise[:50]])
+    # resampling seeds and prompts counts the spread of single values twice (Owen 2007)
+    assert size == pytest.approx(2.80 * spread / np.sqrt(seeds * prompts) * np.sqrt(3), rel=0.1)
+    seen = [difference(list(one + size), zero, 0.0)["verdict"] == "above" for one in noise]
+    assert np.mean(seen) > 0.75
+
+
+def test_too_few_evaluations_answer_nothing():
+    assert rows_by(RULES, [1], [run([0.1])], [run([0.1, 0.2])]) == {}
+    assert rows_by(RULES, [32], [run([0.1, 0.2])], [run([0.1, 0.2])]) == {}
+
+
+def test_questions_are_asked_of_the_seeds_that_both_have(tmp_path):
+    tree = {
+        "base": {"config": ["countdown-small"]},
+        "arms": {"plain": {}, "held": {"config": ["algorithm1"]}},
+        "parts": {"small": {"seeds": {"plain": [0, 1], "held": [0, 1]}}, "large": {"seeds": {"plain": [0, 1]}}},
+        "questions": {"beats": {"of": ["small", "held"], "against": ["large", "plain"]}},
+        "rules": {"window": 2},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
+    protocol = load_protocol(str(tmp_path / "mine.yaml"))
+    levels = {
+        ("small", "held", 0): 0.5,
+        ("small", "held", 1): 0.9,
+        ("large", "plain", 0): 0.4,
+        ("small", "plain", 1): 0.0,
+    }
+    records = [run([0.1, level, level], part=part, arm=arm, seed=seed) for (part, arm, seed), level in levels.items()]
+    rows = list(decide(Study(protocol, records, [], [], TrainConfig())))
+    found = next(row for row in rows if row["comparison"] == "last")
+    assert (found["question"], found["against_part"], found["against"]) == ("beats", "large", "plain")
+    assert found["seeds"] == 1
+    assert found["value"] == pytest.approx(0.1)
+    assert list(decide(Study(protocol, records[:2], [], [], TrainConfig()))) == []

@@ -1,0 +1,215 @@
+"""What a study decides: differences that its protocol asks for, with the rules that it fixed beforehand.
+
+Values are per seed, evaluation and prompt, and paired between the two arms of a question; intervals resample seeds and
+prompts for both alike.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainer.estimators import RESAMPLES, bootstrap_pairs, pass_at_k
+from trainer.streams import numpy_stream
+from trainer.study.comparison import best_of
+from trainer.study.protocol import Question, Rules
+from trainer.study.records import Record, Study
+
+# Normal quantiles of a two-sided test at 5 % and of 80 % power.
+DETECTABLE = 1.959964 + 0.841621
+INTERVAL = 2 * 1.959964
+COLUMNS = {
+    "question": "of the protocol",
+    "part": "of the arm that is asked about",
+    "arm": "that is asked about",
+    "against_part": "of the other one",
+    "against": "the other arm",
+    "setting": "sampling setting",
+    "quantity": "pass@k, or the step of the plateau by the protocol's rule",
+    "comparison": "of pass@k: `last`, the mean of the last evaluations less the other's; `best`, less the other's best "
+    "ones in a row, chosen on one half of the prompts and measured on the other half; `end`, at the last step. Of the "
+    "plateau: `arm`, `against`, and `factor`, the first over the second",
+    "value": "mean over seeds and prompts; empty for a plateau that is not reached by the end, and a factor with one",
+    "low": "95 % interval over seeds and prompts; empty where it is beyond the run's end; of a factor 0 where that of "
+    "the other one is",
+    "high": "",
+    "verdict": "of pass@1: `above` where the interval lies above the protocol's margin, `below` where it lies below, "
+    "`open` otherwise",
+    "detectable": "the difference that so many seeds and prompts would find in 80 of 100 studies at this spread: 2.80 "
+    "standard errors, a quarter of the interval each",
+    "seeds": "seeds that both arms have",
+    "prompts": "held-out prompts",
+    "samples": "completions a prompt in the evaluations that are compared, the fewest",
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """pass@k of a run over its evaluations.
+
+    Args:
+        steps: `[E]`.
+        values: `[E, N]`, one a prompt.
+        samples: `[E]`, completions a prompt.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+    samples: np.ndarray
+
+
+def decide(study: Study) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `decision.csv`: nothing of a question whose runs are not there yet."""
+    rules = study.protocol.rules
+    groups: dict[tuple[str, str], dict[int, Record]] = {}
+    for record in study.records:
+        groups.setdefault((record.part, record.arm), {})[record.seed] = record
+    for question in study.protocol.questions:
+        pair = [groups.get(side, {}) for side in (question.of, question.against)]
+        seeds = sorted(pair[0].keys() & pair[1].keys())
+        for setting in sorted({row["key"] for seed in seeds for row in pair[0][seed].evaluations}):
+            for row in answered(
+                rules, study.protocol.pass_at, setting, [[side[seed] for seed in seeds] for side in pair]
+            ):
+                yield {**named(question), "setting": setting, "seeds": len(seeds), **row}
+
+
+def named(question: Question) -> dict[str, Any]:
+    """Return what names a question in the table."""
+    (part, arm), (other_part, other) = question.of, question.against
+    return {"question": question.name, "part": part, "arm": arm, "against_part": other_part, "against": other}
+
+
+def answered(
+    rules: Rules, pass_at: Sequence[int], setting: str, pair: Sequence[Sequence[Record]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the answers for one sampling setting: pair holds the two arms' runs, seed by seed."""
+    for k in pass_at:
+        own, other = ([history(record, setting, k) for record in side] for side in pair)
+        if not all(len(found.steps) >= rules.window for found in (*own, *other)):
+            continue
+        ends = [last(found, rules.window) for found in own]
+        compared = {
+            "last": (ends, [last(found, rules.window) for found in other], rules.window),
+            "best": (ends, [best(found, rules.window) for found in other], len(other[0].steps)),
+            "end": ([last(found, 1) for found in own], [last(found, 1) for found in other], 1),
+        }
+        for name, (mine, theirs, back) in compared.items():
+            samples = min(int(found.samples[-back:].min()) for found in (*own, *other))
+            yield {
+                "quantity": f"pass@{k}",
+                "comparison": name,
+                **difference(mine, theirs, rules.margin if k == 1 else None),
+                "samples": samples,
+            }
+        if k == 1:
+            yield from plateaus(rules, own, other)
+
+
+def history(record: Record, setting: str, k: int) -> History:
+    """Return pass@k of a run where at least k samples were drawn, of each step by the evaluation of most samples."""
+    every = (*record.evaluations, *record.final)
+    rows = [row for row in best_of([row for row in every if row["key"] == setting]) if row["samples"] >= k]
+    values = [[pass_at_k(row["samples"], right, k) for right in row["correct"]] for row in rows]
+    steps, samples = (np.array([row[name] for row in rows], dtype=int) for name in ("step", "samples"))
+    return History(steps, np.array(values), samples)
+
+
+def last(found: History, window: int) -> np.ndarray:
+    """Return the mean of the last evaluations, `[N]`."""
+    return np.asarray(found.values[-window:].mean(0))
+
+
+def best(found: History, window: int) -> np.ndarray:
+    """Return the mean of the best evaluations in a row, `[N]`: chosen on every second prompt, measured on the others.
+
+    Choosing and measuring on the same prompts would take the luck of the choice for performance.
+
+    >>> values = np.array([[0.0, 0.0], [1.0, 0.2], [0.5, 0.9]])
+    >>> best(History(np.arange(3), values, np.ones(3)), 1)
+    array([0.5, 0.2])
+    """
+    windows = np.stack([found.values[start : start + window].mean(0) for start in range(len(found.steps) - window + 1)])
+    half = np.arange(windows.shape[1]) % 2 == 0
+    means = np.empty(windows.shape[1])
+    for measured in (half, ~half):
+        means[measured] = windows[windows[:, ~measured].mean(1).argmax(), measured]
+    return means
+
+
+def difference(own: Sequence[np.ndarray], other: Sequence[np.ndarray], margin: float | None) -> dict[str, Any]:
+    """Return the mean difference with its interval, and what it says of the margin."""
+    table = np.stack(own) - np.stack(other)
+    found = bootstrap_pairs(table, generator=numpy_stream(0, "bootstrap", "decision"))
+    said = {} if margin is None else {"verdict": verdict(found.low, found.high, margin)}
+    return {
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        **said,
+        "detectable": DETECTABLE * (found.high - found.low) / INTERVAL,
+        "prompts": table.shape[1],
+    }
+
+
+def verdict(low: float, high: float, margin: float) -> str:
+    """Return where an interval lies.
+
+    >>> verdict(0.02, 0.05, 0.01), verdict(-0.05, 0.0, 0.01), verdict(0.0, 0.05, 0.01)
+    ('above', 'below', 'open')
+    """
+    return "above" if low > margin else "below" if high < margin else "open"
+
+
+def plateaus(rules: Rules, own: Sequence[History], other: Sequence[History]) -> Iterator[dict[str, Any]]:
+    """Yield where both arms' mean curves end to rise, and the factor between the two."""
+    curves = [np.stack([found.values for found in side]) for side in (own, other)]
+    seeds, _, prompts = curves[0].shape
+    generator = numpy_stream(0, "bootstrap", "plateau")
+    # The first draw is the study itself.
+    of_seeds = np.vstack([np.ones(seeds), generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)])
+    of_prompts = np.vstack([np.ones(prompts), generator.multinomial(prompts, np.full(prompts, 1 / prompts), RESAMPLES)])
+    found = []
+    for side, values in zip((own, other), curves, strict=True):
+        means = np.einsum("rs,ser->re", of_seeds, values @ of_prompts.T) / (seeds * prompts)
+        found.append(np.array([plateau(side[0].steps, curve, rules) for curve in means]))
+    with np.errstate(invalid="ignore"):
+        factor = found[0] / found[1]
+    for name, steps in zip(("arm", "against", "factor"), (*found, factor), strict=True):
+        # Where neither curve is flat by the end, the factor can be anything.
+        low, high = (
+            np.quantile(np.where(np.isnan(steps[1:]), unknown, steps[1:]), share, method="inverted_cdf")
+            for unknown, share in ((0.0, 0.025), (math.inf, 0.975))
+        )
+        numbers = {"value": steps[0] or math.inf, "low": low, "high": high}
+        yield {
+            "quantity": "plateau",
+            "comparison": name,
+            **{key: float(value) if np.isfinite(value) else None for key, value in numbers.items()},
+            "prompts": prompts,
+        }
+
+
+def plateau(steps: np.ndarray, curve: np.ndarray, rules: Rules) -> float:
+    """Return the first step from which the curve does not rise for a while; infinity where it rises to the end.
+
+    The curve is a moving mean of as many evaluations as the rules compare. A step counts if no later one up to
+    `plateau_steps` further is higher by `plateau_rise` or more, and if the curve is that long.
+
+    >>> rules = Rules(window=1, margin=0.01, plateau_rise=0.01, plateau_steps=2)
+    >>> plateau(np.arange(6), np.array([0.0, 0.1, 0.2, 0.201, 0.202, 0.203]), rules)
+    2.0
+    >>> plateau(np.arange(4), np.array([0.0, 0.1, 0.2, 0.3]), rules)
+    inf
+    """
+    smooth = np.convolve(curve, np.full(rules.window, 1 / rules.window), mode="valid")
+    centres = np.convolve(steps, np.full(rules.window, 1 / rules.window), mode="valid")
+    for centre, level in zip(centres, smooth, strict=True):
+        ahead = smooth[(centres > centre) & (centres <= centre + rules.plateau_steps)]
+        if centre + rules.plateau_steps > centres[-1]:
+            break
+        if ahead.max() - level < rules.plateau_rise:
+            return float(centre)
+    return math.inf
