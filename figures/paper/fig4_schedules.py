@@ -39,10 +39,17 @@ class Summary:
 
 def chosen(study: Study) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Return the part and arm of each schedule, and what to say of the choice."""
-    found = {kind: ("long", arm) for arm in sorted(study.arms("long")) if (kind := schedule_of(arm))}
-    if found:
-        missing = [kind for kind in SCHEDULES if kind not in found]
-        return found, [f"Not there: {', '.join(missing)}."] if missing else []
+    kinds: dict[str, dict[str, tuple[str, str]]] = {}
+    for arm in sorted(study.arms("long")):
+        if kind := schedule_of(arm):
+            kinds.setdefault(arm.removesuffix(f"_{kind}"), {})[kind] = ("long", arm)
+    if kinds:
+        # One controller for all schedules: a difference between two would pass for one between schedules.
+        most = max(map(len, kinds.values()))
+        controller = leading({name for name, found in kinds.items() if len(found) == most}) or min(kinds)
+        missing = [kind for kind in SCHEDULES if kind not in kinds[controller]]
+        notes = [f"Not there: {', '.join(missing)}."] if missing else []
+        return kinds[controller], [f"Controller: {arm_of(controller).text}.", *notes]
     notes = ["Not there: the long runs and the cosine schedule; shown are runs of 300 steps."]
     arms = {kind: leading(study.arms(kind)) or "algorithm1" for kind in ("constant", "linear")}
     short = {kind: (kind, arm) for kind, arm in arms.items() if arm in study.arms(kind)}

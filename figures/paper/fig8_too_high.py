@@ -30,15 +30,17 @@ class Summary:
 
 
 def chosen(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a part or of arms with too high a target, with GRPO's of the same part."""
+    """Return the rows of a part or of arms with too high a target, with GRPO's of the same part or of the long one."""
     high = table[table.part.map(is_too_high) | table.arm.map(is_too_high)]
-    return pd.concat([table[table.part.isin(set(high.part)) & (table.arm == "grpo")], high]).drop_duplicates()
+    grpo = table[table.arm == "grpo"]
+    beside = grpo[grpo.part.isin(set(high.part))]
+    return pd.concat([grpo[grpo.part == "long"] if beside.empty else beside, high]).drop_duplicates()
 
 
 def summarise(study: Study) -> Summary:
     """Return what the figure shows."""
     curves, evaluations = chosen(study.curves), chosen(study.evaluations)
-    if curves.empty:
+    if set(curves.arm) <= {"grpo"}:
         raise NothingToDrawError("runs with too high a target (controllers/curves.csv)")
     arms = in_order(set(evaluations.arm))
     return Summary(curves, {name: held_out(evaluations[evaluations.arm == name], 1) for name in arms})
@@ -50,7 +52,7 @@ def draw(summary: Summary) -> Figure:
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.2), layout="constrained")
         for name in arms:
-            if is_too_high(name):
+            if name != "grpo":
                 draw_band(axes[0], summary.curves[summary.curves.arm == name])
         draw_arms(axes[0], summary.curves, arms, "entropy")
         label(axes[0], "a  Entropy on its band", "step", "entropy (nats/token)")

@@ -24,6 +24,7 @@ from figures.paper import (
     fig5_long_run,
     fig6_baselines,
     fig7_effective_batch,
+    fig8_too_high,
     table1_properties,
     table2_main,
     table3_progress,
@@ -135,7 +136,24 @@ def test_schedules_fall_back_on_short_runs_and_say_so():
     table = pd.concat([table, curve("soft_cosine", 0.5, part="long")])
     chosen, notes = fig4_schedules.chosen(study(curves=table))
     assert chosen == {"cosine": ("long", "soft_cosine")}
-    assert notes == ["Not there: constant, linear."]
+    assert notes == ["Controller: soft weights.", "Not there: constant, linear."]
+
+
+def test_schedules_are_compared_under_one_controller():
+    """The one with the most schedules, even where another that comes first has some."""
+    arms = ("solved_bonus_linear", "soft_linear", "soft_constant")
+    chosen, _ = fig4_schedules.chosen(study(curves=pd.concat([curve(arm, 0.5, part="long") for arm in arms])))
+    assert chosen == {kind: ("long", f"soft_{kind}") for kind in ("constant", "linear")}
+
+
+def test_too_high_a_target_is_shown_beside_grpo_without_one():
+    rows = pd.concat([curve("grpo", 0.5, part="long"), curve("grpo", 0.5), curve("soft", 0.5, part="too_high")])
+    assert set(map(tuple, fig8_too_high.chosen(rows)[["part", "arm"]].to_numpy())) == {
+        ("long", "grpo"),
+        ("too_high", "soft"),
+    }
+    with pytest.raises(NothingToDrawError):
+        fig8_too_high.summarise(study(curves=curve("grpo", 0.5, part="long")))
 
 
 def test_the_long_run_shows_the_linear_schedule_first():
