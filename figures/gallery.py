@@ -19,6 +19,7 @@ from figures.own import (
     simulated,
     simulated_schedules,
     square_wave,
+    table_control,
 )
 from figures.paper import (
     fig1_overview,
@@ -61,6 +62,7 @@ OWN = (
     square_wave.ENTRY,
 )
 TABLES = (
+    table_control.ENTRY,
     table1_properties.ENTRY,
     table2_main.ENTRY,
     table3_progress.ENTRY,

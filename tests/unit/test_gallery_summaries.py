@@ -17,6 +17,7 @@ from figures.own import (
     sign_rule_map,
     simulated_schedules,
     square_wave,
+    table_control,
 )
 from figures.paper import (
     fig2_likelihood,
@@ -292,6 +293,29 @@ def test_properties_are_ticked_by_the_worst_seed():
     assert found.loc["NSR", "run with the estimator"] == "NSR"
     assert found["reaches it over"].to_dict() == {"NSR": "-", "soft weights": "RLOO 98 %; not over GSPO 90 %"}
     assert notes == ("Not there: the parts linear.",)
+
+
+def test_all_methods_are_in_one_table():
+    rows = runs(
+        {"part": "constant", "arm": "soft", "seed": 0, "rmse_over_noise": 1.0, "in_band": 0.8, "in_band_smooth": 1.0},
+        {"part": "constant", "arm": "soft", "seed": 1, "rmse_over_noise": 1.2, "in_band": 0.9, "in_band_smooth": 0.9},
+        {"part": "square", "arm": "nsr", "seed": 0, "reaction_up": 7, "reaction_down": None},
+        {"part": "long", "arm": "soft_linear", "seed": 0, "rmse_over_noise": 1.0},
+    )
+    keys = {"part": "constant", "arm": "soft", "setting": "t1", "quantity": "pass@1", "comparison": "same_entropy"}
+    values = {"value": -0.012, "low": -0.034, "high": 0.01, "seeds": 2, "matched": "no"}
+    found = table_control.summarise(study(runs=rows, comparison=pd.DataFrame([keys | values])))
+    assert found.index.tolist() == ["NSR", "soft weights"]
+    assert found.loc["soft weights"].to_dict() == {
+        "seeds": "2/0/0",
+        "constant: RMSE / noise": "1.10 (1.00 to 1.20)",
+        "in band (%)": "85 (80 to 90)",
+        "in band, 5-step mean (%)": "95 (90 to 100)",
+        "square: steps up": "-",
+        "steps down": "-",
+        "constant: pass@1 less GRPO's, same entropy": "-1.2 [-3.4, +1.0]*",
+    }
+    assert found.loc["NSR", ["square: steps up", "steps down"]].tolist() == ["7", "never"]
 
 
 def test_the_benchmark_has_ours_and_the_papers_side_by_side():
