@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from figures.arms import SCHEDULES, arm_of, in_order
+from figures.estimates import estimate
+from figures.study import Study
 from figures.tables import SETTING_NAMES
 
 
@@ -45,6 +47,26 @@ def schedule_of(arm: str) -> str | None:
 def is_too_high(arm: str) -> bool:
     """Return whether an arm asks for too much entropy, by its name."""
     return "too_high" in arm
+
+
+def sizes_of(study: Study, setting: str) -> pd.DataFrame:
+    """Return pass@1 at the end of the constant part's arms, and of the same arms of parts with other models.
+
+    Returns:
+        Columns `part`, `parameters`, `arm`, `value`, `low`, `high`; nothing where all models have one size.
+    """
+    last = study.last[study.last.setting == setting]
+    sizes = {str(part): float(rows.parameters.iloc[0]) for part, rows in study.runs.groupby("part")}
+    own = sizes.get("constant")
+    parts = [part for part, size in sizes.items() if own and size == size and (part == "constant" or size != own)]
+    rows = []
+    for part in parts if len(parts) > 1 else ():
+        for name in in_order(set(last[last.part == part].arm) & set(last[last.part == "constant"].arm)):
+            found = estimate(last[(last.part == part) & (last.arm == name)], 1)
+            rows.append((part, sizes[part], name, found.value, found.low, found.high))
+    shared = [name for _, _, name, *_ in rows]
+    kept = [row for row in rows if shared.count(row[2]) > 1]
+    return pd.DataFrame(kept, columns=["part", "parameters", "arm", "value", "low", "high"])
 
 
 def ordered(table: pd.DataFrame) -> list[str]:

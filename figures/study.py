@@ -22,7 +22,7 @@ EVALUATIONS = ("part", "arm", "seed", "step", "setting", "samples", "entropy", "
 # What is read of each table of a study; `entrocraft study tables` writes them.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "runs": (
-        *("part", "arm", "seed", "steps", "entropy", "rmse", "noise", "rmse_over_noise", "in_band"),
+        *("part", "arm", "seed", "parameters", "steps", "entropy", "rmse", "noise", "rmse_over_noise", "in_band"),
         *("in_band_possible", "in_band_smooth", "entropy_end", "accepted_fraction", "effective_sample_size"),
         *("reward_end", "time_step_s", "r2_first_order", "r2_tabular", "reaction_up", "reaction_up_available"),
         *("reaction_down", "reaction_down_available"),
@@ -70,11 +70,11 @@ class Study:
 
     @cached_property
     def last(self) -> pd.DataFrame:
-        """Evaluations at the end of each run: of its last step on the way, and once more in the final settings."""
+        """Evaluations at the end of each run: of its last step, in each setting that of most samples."""
         run = ["part", "arm", "seed"]
-        ends = self.evaluations.groupby(run).step.transform("max")
-        every = pd.concat([self.final, self.evaluations[self.evaluations.step == ends]])
-        return every.drop_duplicates([*run, "setting"])
+        every = pd.concat([self.evaluations, self.final])
+        ends = every[every.step == every.groupby(run).step.transform("max")]
+        return ends.sort_values("samples", kind="stable").drop_duplicates([*run, "setting"], keep="last").sort_index()
 
     def arms(self, part: str) -> set[str]:
         """Return the arms whose curves there are in a part."""

@@ -16,13 +16,12 @@ from figures.curves import PERCENT, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.estimates import Estimate, estimate
 from figures.paper.published import line_of_method, pick
-from figures.parts import absent
+from figures.parts import absent, sizes_of
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 from figures.tables import SETTING_NAMES
 
 DRAWS = (1, 2, 4, 8, 16, 32)
-SIZES = ("parameters", "arm", "value", "low", "high")
 BILLIONS = {"Qwen3-4B-Base": 4, "Qwen3-8B-Base": 8, "Qwen3-14B-Base": 14}
 
 
@@ -31,7 +30,7 @@ class Summary:
     """What the figure shows.
 
     Args:
-        sizes: held-out pass@1 by number of parameters and arm; may be empty.
+        sizes: held-out pass@1 by number of parameters and arm, as `sizes_of`; may be empty.
         published: AIME-25 mean@32 by billions of parameters and method, from the paper's Tables 2, 7 and 8.
         pass_at: by sampling setting, by arm, pass@K for each of `DRAWS`.
         notes: what is missing.
@@ -43,7 +42,7 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def summarise(study: Study, sizes: pd.DataFrame, numbers: pd.DataFrame) -> Summary:
+def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     """Return what the figure shows, of the constant part."""
     final = study.last[study.last.part == "constant"]
     if final.empty:
@@ -60,8 +59,9 @@ def summarise(study: Study, sizes: pd.DataFrame, numbers: pd.DataFrame) -> Summa
     }
     notes = absent([*shown, *([] if ours else ["predictive control"])], set(final.arm))
     notes += [f"Not there: evaluations at {SETTING_NAMES[name]}." for name, found in pass_at.items() if not found]
+    sizes = sizes_of(study, "t1")
     if sizes.empty:
-        notes.append("Not there: our own larger models (sizes.csv); a shows the paper's numbers.")
+        notes.append("Not there: our own larger models; a shows the paper's numbers.")
     found = pick(numbers[numbers.table.isin([2, 7, 8])], benchmark="AIME-25", metric="mean@32")
     published = {
         method: {BILLIONS[row.model]: float(row.value) for row in each(pick(found, method=method))}
@@ -107,7 +107,7 @@ def draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
     found = sorted(sizes.parameters.unique())
     axes.set_xticks(found, [f"{size / 1e6:.2g}" for size in found])
     axes.xaxis.set_minor_locator(NullLocator())
-    label(axes, "a  Ours", "parameters ($10^6$)", "pass@1 (%)")
+    label(axes, "a  Ours, temperature 1", "parameters ($10^6$)", "pass@1 (%)")
 
 
 def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:
@@ -129,7 +129,7 @@ def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:
 
 def build(data: Data) -> Built:
     """Load, summarise and draw."""
-    summary = summarise(data.study, data.table("sizes", SIZES), data.paper())
+    summary = summarise(data.study, data.paper())
     return Built(draw(summary), notes=summary.notes)
 
 
@@ -139,7 +139,7 @@ ENTRY = Entry(
     "a: the paper's AIME-25 results by model size, a 4B model with control above an 8B one without. b, c: pass@K of "
     "our runs on held-out prompts at the end of training, at temperature 1 and in the paper's setting (temperature "
     "0.6, top-p 0.95, top-k 20), with 95 % intervals over prompts.",
-    ("controllers", "sizes.csv", "paper_tables.csv"),
+    ("controllers", "paper_tables.csv"),
     build,
 )
 

@@ -8,9 +8,9 @@ from figures.arms import arm_of, in_order
 from figures.entry import Built, Entry, main_of
 from figures.paper.cells import measured, printed, table
 from figures.paper.published import methods, pick
+from figures.parts import sizes_of
 from figures.study import Data
 
-SIZES = ("parameters", "arm", "value", "low", "high")
 MODELS = {6: "Llama-3.1-8B-Instruct", 7: "Qwen3-8B-Base", 8: "Qwen3-14B-Base"}
 
 
@@ -42,7 +42,7 @@ def of_model(number: int) -> Callable[[Data], Built]:
     """Return what builds the table of another model: the paper's numbers, and ours of larger models."""
 
     def build(data: Data) -> Built:
-        sizes = data.table("sizes", SIZES)
+        sizes = sizes_of(data.study, "t1")
         largest = sizes[sizes.parameters == sizes.parameters.max()]
         ours = {
             f"{arm_of(row['arm']).text}, {row['parameters'] / 1e6:.2g} million parameters": {
@@ -50,7 +50,7 @@ def of_model(number: int) -> Callable[[Data], Built]:
             }
             for row in largest.to_dict("records")
         }
-        notes = () if ours else ("No counterpart: our runs are of one model size (sizes.csv is not there).",)
+        notes = () if ours else ("No counterpart: our runs are of one model size.",)
         return Built(table=table(published(data.paper(), number) | ours), notes=notes)
 
     return build
@@ -70,7 +70,7 @@ ENTRIES = (
             f"table{number}_model",
             f"Table {number}: {model}",
             f"The paper's numbers for {model}, percent as printed, and our largest model where it was run.",
-            ("paper_tables.csv", "sizes.csv"),
+            ("controllers", "paper_tables.csv"),
             of_model(number),
         )
         for number, model in MODELS.items()

@@ -32,7 +32,7 @@ from figures.paper import (
     table_arithmetic,
 )
 from figures.paper.published import line_of_method
-from figures.parts import is_too_high, rows_of, schedule_of
+from figures.parts import is_too_high, rows_of, schedule_of, sizes_of
 from figures.study import COLUMNS, Data, NothingToDrawError, Study
 
 
@@ -293,6 +293,30 @@ def test_properties_are_ticked_by_the_worst_seed():
     assert found.loc["NSR", "run with the estimator"] == "NSR"
     assert found["reaches it over"].to_dict() == {"NSR": "-", "soft weights": "RLOO 98 %; not over GSPO 90 %"}
     assert notes == ("Not there: the parts linear.",)
+
+
+def test_sizes_are_of_arms_that_ran_with_both_models():
+    rows = runs(
+        {"part": "constant", "arm": "grpo", "seed": 0, "parameters": 200},
+        {"part": "constant", "arm": "soft", "seed": 0, "parameters": 200},
+        {"part": "square", "arm": "soft", "seed": 0, "parameters": 200},
+        {"part": "twice", "arm": "grpo", "seed": 0, "parameters": 400},
+    )
+    held = [evaluation("4 0"), evaluation("2 0", arm="soft"), evaluation("4 4", part="twice")]
+    found = sizes_of(study(runs=rows, evaluations=held), "t1")
+    assert found[["part", "parameters", "arm", "value"]].to_numpy().tolist() == [
+        ["constant", 200, "grpo", 0.5],
+        ["twice", 400, "grpo", 1.0],
+    ]
+    assert sizes_of(study(runs=rows[:3], evaluations=held[:2]), "t1").empty
+
+
+def test_the_end_of_a_run_is_its_last_step_by_the_most_samples():
+    found = study(
+        evaluations=[evaluation("1 1", step=40), evaluation("2 2")],
+        final=[evaluation("9 9", step=40, samples=16), evaluation("8 8", samples=16)],
+    ).last
+    assert found.counts.tolist() == ["8 8"]
 
 
 def test_all_methods_are_in_one_table():

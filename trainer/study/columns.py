@@ -47,6 +47,7 @@ OF_METRICS = {name: f"{COLUMNS[name].description} ({COLUMNS[name].unit or 'no un
 RUNS = {
     **KEYS,
     "source": "part that ran it; another one where an arm that does not see the band is reused",
+    "parameters": "of the model, tied ones once; empty where no checkpoint holds a whole one",
     "steps": "of the run; what follows is over the steps from `after` on, unless it says",
     "after": "steps left out at the beginning",
     "entropy": "mean, nats/token",

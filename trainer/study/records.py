@@ -1,12 +1,16 @@
 """The finished runs of a study, read from their folders for its tables."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from trainer.algorithm import band_at, build_schedule
+from trainer.checkpoint import checkpoints
 from trainer.config import TrainConfig
 from trainer.files import complete_lines
 from trainer.same_run import changes
@@ -32,6 +36,7 @@ class Record:
         final: evaluations of the last checkpoints in the protocol's final settings, with their steps.
         unevaluated: those evaluations that were not made, by name.
         environment: what it depended on.
+        parameters: of its model; None where no checkpoint holds it.
     """
 
     part: str
@@ -44,6 +49,7 @@ class Record:
     final: Rows
     unevaluated: Sequence[str]
     environment: Mapping[str, Any]
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,21 @@ def read_run(protocol: Protocol, run: Run) -> Record:
     jobs = [(job, step) for job, step in final_jobs(protocol, run) if run.config.evaluation.prompts]
     final = [{**row, "step": step} for job, step in jobs for row in saved_evaluations(job.result)]
     missing = [job.name for job, _ in jobs if not job.done]
-    return Record(run.part, run.part, run.arm, run.seed, run.config, rows, evaluations, final, missing, environment)
+    return Record(
+        *(run.part, run.part, run.arm, run.seed, run.config, rows, evaluations, final, missing, environment),
+        parameters=parameters_of(run.path),
+    )
+
+
+def parameters_of(path: Path) -> int | None:
+    """Return how many parameters a run's model has, tied ones once; None where no checkpoint holds a whole model."""
+    count = 0
+    for saved in checkpoints(path / "checkpoints")[-1:]:
+        for file in saved.glob("model*.safetensors"):
+            with safe_open(file, framework="pt") as tensors:
+                names = list(tensors.keys())
+                count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+    return count or None
 
 
 def saved_evaluations(file: Path) -> Rows:

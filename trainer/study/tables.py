@@ -24,7 +24,10 @@ def write_tables(study: Study, output: Path) -> None:
     """Write the tables of what there is, `columns.json` and `provenance.json`, over those of an earlier call."""
     output.mkdir(parents=True, exist_ok=True)
     rows = {
-        "runs.csv": [{**keys(record), **tracked(record.rows, study.protocol.after)} for record in study.records],
+        "runs.csv": [
+            {**keys(record), "parameters": record.parameters, **tracked(record.rows, study.protocol.after)}
+            for record in study.records
+        ],
         "curves.csv": [row for record in study.records for row in binned(record)],
         "steps.csv": list(every_step(study)),
         "evaluations.csv": list(evaluation_rows(study)),
