@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from figures.own import table_control
+from figures.study import Data
 from trainer.parsing import as_yaml, load_config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+README_COLUMNS = [
+    *("seeds", "constant: RMSE / noise", "in band, 5-step mean (%)", "line: in band, 5-step mean (%)"),
+    *("square: steps up", "steps down"),
+    *("constant: pass@1 less GRPO's, same entropy", "constant: pass@32 less GRPO's, same entropy"),
+]
 
 
 def blocks(language):
@@ -85,3 +92,12 @@ def test_files_that_the_readme_names_exist():
             assert any(path == name or path.endswith("/" + name) for path in found), name
     for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_table_of_controllers_is_that_of_the_study():
+    found = table_control.summarise(Data().study)
+    rows = README.split("| arm | seeds |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(rows) > 5
+    for row in rows:
+        name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+        assert cells == found.loc[name, README_COLUMNS].tolist(), name
