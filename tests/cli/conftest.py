@@ -18,7 +18,7 @@ from trainer.cli import export_parser, presets_command, pretrain_parser, train_p
 from trainer.evaluate_command import evaluate_parser
 from trainer.listing import methods_command
 from trainer.parsing import PRETRAIN_PRESETS, with_preset_paths
-from trainer.study.cli import ACTIONS as STUDY_ACTIONS
+from trainer.study.cli import action_of
 
 _spec = importlib.util.spec_from_file_location("entrocraft_runs", Path(__file__).parents[1] / "e2e" / "conftest.py")
 _runs = importlib.util.module_from_spec(_spec)
@@ -55,7 +55,8 @@ def understood():
         elif name == "report":
             assert report_parser().parse_args(arguments).runs
         elif name == "study":
-            STUDY_ACTIONS[arguments[0]].parser().parse_args(arguments[1:])
+            action, own = action_of(arguments)
+            action.parser().parse_args(own)
         elif name == "simulate":
             assert simulate_parser(EXPERIMENTS[arguments[0]]).parse_args(arguments[1:]).output
         elif arguments[:1] == ["ledger"]:

@@ -32,15 +32,24 @@ def study_command(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
-    name = arguments[0]
+    action, own = action_of(arguments)
+    return action.run(action.parser().parse_args(own))
+
+
+def action_of(arguments: Sequence[str]) -> tuple[Action, list[str]]:
+    """Return what the arguments ask for, and the action's own ones; a protocol's name alone asks to run it.
+
+    Raises:
+        ValueError: neither an action nor a protocol.
+    """
+    name, *own = arguments
     protocols = described_presets(STUDIES)
-    if name in protocols and name not in ACTIONS:
-        return study_command(["run", *arguments])
+    if name in ACTIONS:
+        return ACTIONS[name], own
+    if name in protocols:
+        return ACTIONS["run"], list(arguments)
     known = [*ACTIONS, *protocols]
-    if name not in known:
-        raise ValueError(f"study {name} must be one of {known}. {nearest(name, known)}".rstrip())
-    action = ACTIONS[name]
-    return action.run(action.parser().parse_args(list(arguments[1:])))
+    raise ValueError(f"study {name} must be one of {known}. {nearest(name, known)}".rstrip())
 
 
 def usage() -> str:
