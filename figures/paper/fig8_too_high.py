@@ -46,14 +46,20 @@ def summarise(study: Study) -> Summary:
     return Summary(curves, {name: held_out(evaluations[evaluations.arm == name], 1) for name in arms})
 
 
+def bands(curves: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return rows of each band that is too high, once: drawn twice it would look like another one."""
+    high = curves[curves.arm != "grpo"]
+    found = {tuple(rows.drop_duplicates("step").entropy_low): rows for _, rows in high.groupby("arm")}
+    return list(found.values())
+
+
 def draw(summary: Summary) -> Figure:
     """Return the figure."""
     arms = in_order(set(summary.curves.arm))
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.2), layout="constrained")
-        for name in arms:
-            if name != "grpo":
-                draw_band(axes[0], summary.curves[summary.curves.arm == name])
+        for rows in bands(summary.curves):
+            draw_band(axes[0], rows)
         draw_arms(axes[0], summary.curves, arms, "entropy")
         label(axes[0], "a  Entropy on its band", "step", "entropy (nats/token)")
         draw_arms(axes[1], summary.curves, arms, "reward_mean", PERCENT)

@@ -153,6 +153,8 @@ def test_too_high_a_target_is_shown_beside_grpo_without_one():
         ("long", "grpo"),
         ("too_high", "soft"),
     }
+    both = pd.concat([curve(arm, 0.5, part="too_high", entropy_low=1.1) for arm in ("soft", "solved_bonus")])
+    assert len(fig8_too_high.bands(both)) == 1
     with pytest.raises(NothingToDrawError):
         fig8_too_high.summarise(study(curves=curve("grpo", 0.5, part="long")))
 

@@ -108,6 +108,30 @@ COMPARISON = {
     "nearest point was taken",
     "seeds_matched": "seeds whose reference had it",
 }
+# Written where a protocol asks questions.
+DECISION = {
+    "question": "of the protocol",
+    "part": "of the arm that is asked about",
+    "arm": "that is asked about",
+    "against_part": "of the other one",
+    "against": "the other arm",
+    "setting": "sampling setting",
+    "quantity": "pass@k, or the step of the plateau by the protocol's rule",
+    "comparison": "of pass@k: `last`, the mean of the last evaluations less the other's; `best`, less the other's best "
+    "ones in a row, chosen on one half of the prompts and measured on the other half; `end`, at the last step. Of the "
+    "plateau: `arm`, `against`, and `factor`, the first over the second",
+    "value": "mean over seeds and prompts; empty for a plateau that is not reached by the end, and a factor with one",
+    "low": "95 % interval over seeds and prompts; empty where it is beyond the run's end; of a factor 0 where that of "
+    "the other one is",
+    "high": "",
+    "verdict": "of pass@1: `above` where the interval lies above the protocol's margin, `below` where it lies below, "
+    "`open` otherwise",
+    "detectable": "the difference that so many seeds and prompts would find in 80 of 100 studies at this spread: 2.80 "
+    "standard errors, a quarter of the interval each",
+    "seeds": "seeds that both arms have",
+    "prompts": "held-out prompts",
+    "samples": "completions a prompt in the evaluations that are compared, the fewest",
+}
 TABLES = {
     "runs.csv": RUNS,
     "curves.csv": BINNED,

@@ -20,29 +20,6 @@ from trainer.study.records import Record, Study
 # Normal quantiles of a two-sided test at 5 % and of 80 % power.
 DETECTABLE = 1.959964 + 0.841621
 INTERVAL = 2 * 1.959964
-COLUMNS = {
-    "question": "of the protocol",
-    "part": "of the arm that is asked about",
-    "arm": "that is asked about",
-    "against_part": "of the other one",
-    "against": "the other arm",
-    "setting": "sampling setting",
-    "quantity": "pass@k, or the step of the plateau by the protocol's rule",
-    "comparison": "of pass@k: `last`, the mean of the last evaluations less the other's; `best`, less the other's best "
-    "ones in a row, chosen on one half of the prompts and measured on the other half; `end`, at the last step. Of the "
-    "plateau: `arm`, `against`, and `factor`, the first over the second",
-    "value": "mean over seeds and prompts; empty for a plateau that is not reached by the end, and a factor with one",
-    "low": "95 % interval over seeds and prompts; empty where it is beyond the run's end; of a factor 0 where that of "
-    "the other one is",
-    "high": "",
-    "verdict": "of pass@1: `above` where the interval lies above the protocol's margin, `below` where it lies below, "
-    "`open` otherwise",
-    "detectable": "the difference that so many seeds and prompts would find in 80 of 100 studies at this spread: 2.80 "
-    "standard errors, a quarter of the interval each",
-    "seeds": "seeds that both arms have",
-    "prompts": "held-out prompts",
-    "samples": "completions a prompt in the evaluations that are compared, the fewest",
-}
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.files import write_json, write_text
-from trainer.study.columns import CURVES, TABLES
+from trainer.study.columns import CURVES, DECISION, TABLES
 from trainer.study.comparison import compare
-from trainer.study.decision import COLUMNS, decide
+from trainer.study.decision import decide
 from trainer.study.protocol import BASE
 from trainer.study.records import Record, Rows, Study
 from trainer.study.tracking import tracked
@@ -36,7 +36,7 @@ def write_tables(study: Study, output: Path) -> None:
     }
     tables = dict(TABLES)
     if study.protocol.questions:
-        tables["decision.csv"], rows["decision.csv"] = COLUMNS, list(decide(study))
+        tables["decision.csv"], rows["decision.csv"] = DECISION, list(decide(study))
     for name, columns in tables.items():
         write_text(output / name, table(columns, rows[name]))
     write_json(output / "columns.json", tables)
