@@ -24,6 +24,7 @@ from trainer.parsing import (
 )
 from trainer.pretrain import PretrainConfig, pretrain
 from trainer.train import train
+from trainer.workers import leave
 
 
 def train_parser() -> ArgumentParser:
@@ -66,6 +67,7 @@ def train_command(arguments: Sequence[str]) -> int:
     # Several processes of a launcher finish together.
     if os.environ.get("RANK", "0") == "0":
         print(f"finished: {result.path / 'summary.json'}")
+    leave()
     return 0
 
 

@@ -46,8 +46,10 @@ DIRECTED = {
 }
 BESIDE = ("time_", "wall_", "log_prob_gap")
 EXACT = ("step", "samples", "tokens", "band_indicator", "accepted_fraction", "rows_computed", "skipped_mini_batches")
-# Every process reports the rows that it decided on: the reward is called in the order of its own prompts.
+# Every process reports the rows that it decided on: the reward is called in the order of its own prompts. One beside
+# others aborts if it goes through the end of Python, as threads of the connection make it now and then.
 PEEK = """
+import atexit
 import os
 from trainer.tasks import Countdown
 
@@ -55,6 +57,9 @@ def reward(prompts, completions, completion_ids, **columns):
     with open(os.environ["PEEK"] + os.environ.get("RANK", "0"), "a") as file:
         file.write("".join(f"{prompt}|{text}\\n" for prompt, text in zip(prompts, completions)))
     return Countdown().reward(prompts, completions, completion_ids, **columns)
+
+if "RANK" in os.environ:
+    atexit.register(os.abort)
 """
 
 
@@ -88,8 +93,9 @@ def started(folder, name, *arguments, launcher=None, **settings):
 
 
 def finished(process):
-    _, said = process.communicate(timeout=300)
+    printed, said = process.communicate(timeout=300)
     assert process.returncode == 0, said[-3000:]
+    return printed
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +106,15 @@ def folder(tmp_path_factory):
 
 
 def shared_out(folder, prefix, **settings):
-    """Run the same with one process, with two of a copy each, and with two of a shard each."""
+    """Run the same with one process, with two of a copy each, and with two of a shard each, which say where."""
+    shards = {"model.parallel": "fsdp2", **settings}
     alone = started(folder, f"{prefix}alone", **settings)
-    finished(started(folder, f"{prefix}ddp", launcher="torchrun", **settings))
-    finished(alone)
-    finished(started(folder, f"{prefix}fsdp2", launcher="accelerate", **{"model.parallel": "fsdp2"}, **settings))
-    return {name: folder / f"{prefix}{name}" for name in ("alone", "ddp", "fsdp2")}
+    copies = finished(started(folder, f"{prefix}ddp", launcher="torchrun", **settings))
+    printed = {"alone": finished(alone), "ddp": copies}
+    printed["fsdp2"] = finished(started(folder, f"{prefix}fsdp2", launcher="accelerate", **shards))
+    for name, text in printed.items():
+        assert text.count(f"finished: {folder / (prefix + name) / 'summary.json'}") == 1
+    return {name: folder / f"{prefix}{name}" for name in printed}
 
 
 @pytest.fixture(scope="module")
