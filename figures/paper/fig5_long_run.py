@@ -18,7 +18,7 @@ from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 
 BIN = 5  # steps that a row of curves.csv is of
-BASELINES = ("grpo", "clip_higher", "clip_cov", "algorithm1")
+BASELINES = ("grpo", "clip_higher", "clip_cov")
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,30 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def controlled(arms: set[str]) -> str | None:
-    """Return the controlled arm to show: one on a linear schedule first, as the paper's."""
-    possible = [name for name in sorted(arms) if not is_too_high(name)]
-    linear = [name for name in possible if schedule_of(name) == "linear"]
-    scheduled = [name for name in possible if schedule_of(name) and name.startswith(LEADING)]
-    return next(iter([*linear, *scheduled]), leading(arms))
+def controlled(arms: set[str]) -> dict[str, str]:
+    """Return the controlled arms to show by kind, on a linear schedule first, as the paper's.
+
+    >>> controlled({"grpo", "algorithm1_linear", "soft_constant", "soft_linear"})
+    {'Algorithm 1': 'algorithm1_linear', 'predictive control': 'soft_linear'}
+    """
+    possible = [name for name in sorted(arms) if schedule_of(name) and not is_too_high(name)]
+    scheduled = sorted(possible, key=lambda name: schedule_of(name) != "linear")
+    paper = [*(name for name in scheduled if name.startswith("algorithm1")), *(arms & {"algorithm1"})]
+    ours = [*(name for name in scheduled if name.startswith(LEADING)), *filter(None, [leading(arms)])]
+    kinds = {"Algorithm 1": paper, "predictive control": ours}
+    return {kind: names[0] for kind, names in kinds.items() if names}
 
 
 def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     """Return what the figure shows: the long runs, or those of the constant part where there are none."""
     part = "long" if "grpo" in study.arms("long") else "constant"
     ours = controlled(study.arms(part))
-    wanted = [name for name in (*BASELINES, ours) if name]
-    shown = [name for name in wanted if name in study.arms(part)]
+    shown = [*(name for name in BASELINES if name in study.arms(part)), *ours.values()]
     if not shown:
         raise NothingToDrawError("the training study (controllers/curves.csv)")
     notes = [] if part == "long" else ["Not there: the long runs; shown are those of the constant part."]
-    expected = [name for name in wanted if part == "constant" or name != "algorithm1"]
-    notes += absent([*expected, *([] if ours else ["predictive control"])], set(shown))
+    notes += absent(BASELINES, set(shown))
+    notes += [f"Not there: {kind}." for kind in ("Algorithm 1", "predictive control") if kind not in ours]
     curves = study.curves[(study.curves.part == part) & study.curves.arm.isin(shown)]
     every = study.evaluations[study.evaluations.part == part]
     rows = {name: same for name in shown if len(same := every[every.arm == name])}
