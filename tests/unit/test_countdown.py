@@ -6,6 +6,7 @@ import random
 import pytest
 
 from trainer.data import build_task
+from trainer.data.prompts import TaskPrompts
 from trainer.streams import python_stream
 from trainer.tasks.countdown import (
     LARGEST,
@@ -13,6 +14,7 @@ from trainer.tasks.countdown import (
     OPERATORS,
     WORDS,
     Countdown,
+    HardCountdown,
     Step,
     apply,
     fewest_steps,
@@ -235,3 +237,11 @@ def test_hard_prompts_have_no_short_answer_and_the_same_splits():
             row = hard.row(split, generator=generator)
             assert fewest_steps(row["numbers"], row["target"]) == 3
             assert split_of(row["numbers"], row["target"]) == split
+
+
+def test_held_out_prompts_are_of_different_problems():
+    """Orders of the same numbers are one problem, of which a policy knows all or none."""
+    prompts = TaskPrompts(HardCountdown(), 0, "test", 0)
+    rows = prompts.held_out_rows("test", 400)
+    assert len({(*sorted(row["numbers"]), row["target"]) for row in rows}) == len(rows) == 400
+    assert rows[:7] == prompts.held_out_rows("test", 7)

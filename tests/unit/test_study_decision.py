@@ -1,5 +1,6 @@
 """What studies decide: windows, plateaus and verdicts by hand, and on made-up runs."""
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -11,7 +12,7 @@ from trainer.study.decision import History, answered, best, decide, difference, 
 from trainer.study.protocol import Rules, load_protocol
 from trainer.study.records import Record, Study
 
-RULES = Rules(window=2, margin=0.01, plateau_rise=0.05, plateau_steps=20)
+RULES = Rules(setting="t1", window=2, margin=0.01, plateau_rise=0.05, plateau_steps=20)
 
 
 def run(levels, samples=10, prompts=8, extra=(), part="small", arm="plain", seed=0):
@@ -45,7 +46,8 @@ def test_windows_by_hand():
     assert found["pass@1", "last"]["value"] == pytest.approx(0.5 - 0.3)
     assert found["pass@1", "best"]["value"] == pytest.approx(0.5 - 0.75)
     assert found["pass@1", "end"]["value"] == pytest.approx(0.6 - 0.3)
-    assert [found["pass@1", name]["verdict"] for name in ("last", "best", "end")] == ["above", "below", "above"]
+    assert [found["pass@1", name].get("verdict") for name in ("last", "best", "end")] == [None, "below", None]
+    assert "verdict" not in rows_by(Rules(setting="paper", window=2), [1], own, other)["pass@1", "best"]
 
 
 def test_the_best_window_of_noise_is_not_better():
@@ -95,8 +97,48 @@ def test_what_could_have_been_found_covers_the_truth():
     assert np.mean(seen) > 0.75
 
 
+def test_few_seeds_that_differ_decide_nothing():
+    """Prompts agree and seeds do not: both resampled intervals lie above the margin, the t interval does not."""
+    generator = np.random.default_rng(2)
+    zero = list(np.zeros((3, 500)))
+    found = difference([np.full(500, mean) + generator.normal(0, 0.01, 500) for mean in (0.02, 0.05, 0.08)], zero, 0.01)
+    assert found["low"] > 0.01
+    assert found["seeds_low"] == pytest.approx(0.05 - 4.303 * 0.03 / np.sqrt(3), abs=2e-3)
+    assert found["verdict"] == "open"
+    assert found["detectable"] == pytest.approx(0.01 + 1.4294 * 4.303 * 0.03 / np.sqrt(3), abs=3e-3)
+    alone = difference([np.full(500, 0.5)], zero[:1], 0.01)
+    assert (alone["verdict"], alone["seeds_low"], alone["detectable"]) == ("open", None, None)
+
+
+def test_five_seeds_cover_the_truth_where_seeds_differ_most():
+    generator = np.random.default_rng(3)
+    zero, covered = list(np.zeros((5, 200))), []
+    for _ in range(300):
+        table = 0.03 * generator.normal(size=(5, 1)) + 0.1 * generator.normal(size=(5, 200))
+        found = difference(list(table), zero, None)
+        covered.append(min(found["low"], found["seeds_low"]) <= 0 <= max(found["high"], found["seeds_high"]))
+    assert np.mean(covered) > 0.93  # the resampled interval alone covers it in about 85 of 100
+
+
+def test_evaluations_that_one_run_lacks_are_left_out():
+    own, other = run([0.1, 0.2, 0.4, 0.6]), run([0.1, 0.2, 0.4, 0.5])
+    shorter = replace(other, evaluations=[row for row in other.evaluations if row["step"] != 20])
+    found = rows_by(RULES, [1], [own] * 2, [other, shorter])
+    assert found["pass@1", "last"]["value"] == pytest.approx(0.5 - 0.35)
+
+
+def test_the_end_may_have_more_samples_than_the_way():
+    more = [{"key": "t1", "step": 30, "samples": 64, "correct": [right] * 8} for right in (32, 16)]
+    found = rows_by(
+        RULES, [1, 32], [run([0.1, 0.2, 0.4, 0.6], extra=more[:1])], [run([0.1, 0.2, 0.4, 0.6], extra=more[1:])]
+    )
+    assert {name for k, name in found if k == "pass@32"} == {"end"}
+    row = found["pass@1", "best"]
+    assert (row["samples"], row["samples_against"], found["pass@32", "end"]["samples_against"]) == (10, 10, 64)
+
+
 def test_too_few_evaluations_answer_nothing():
-    assert rows_by(RULES, [1], [run([0.1])], [run([0.1, 0.2])]) == {}
+    assert {name for _, name in rows_by(RULES, [1], [run([0.1])], [run([0.1, 0.2])])} == {"end"}
     assert rows_by(RULES, [32], [run([0.1, 0.2])], [run([0.1, 0.2])]) == {}
 
 
@@ -106,7 +148,7 @@ def test_questions_are_asked_of_the_seeds_that_both_have(tmp_path):
         "arms": {"plain": {}, "held": {"config": ["algorithm1"]}},
         "parts": {"small": {"seeds": {"plain": [0, 1], "held": [0, 1]}}, "large": {"seeds": {"plain": [0, 1]}}},
         "questions": {"beats": {"of": ["small", "held"], "against": ["large", "plain"]}},
-        "rules": {"window": 2},
+        "rules": {"setting": "t1", "window": 2},
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
     protocol = load_protocol(str(tmp_path / "mine.yaml"))
@@ -123,3 +165,22 @@ def test_questions_are_asked_of_the_seeds_that_both_have(tmp_path):
     assert found["seeds"] == 1
     assert found["value"] == pytest.approx(0.1)
     assert list(decide(Study(protocol, records[:2], [], [], TrainConfig()))) == []
+    # The second seed of the other arm is not there yet.
+    assert {row["verdict"] for row in rows if "verdict" in row} == {"incomplete"}
+    records.append(run([0.1, 0.2, 0.2], part="large", arm="plain", seed=1))
+    decided = {row["verdict"] for row in decide(Study(protocol, records, [], [], TrainConfig())) if "verdict" in row}
+    assert decided == {"open"}
+    lacking = [replace(record, unevaluated=["more samples"]) for record in records]
+    rows = decide(Study(protocol, lacking, [], [], TrainConfig()))
+    assert {row["verdict"] for row in rows if "verdict" in row} == {"incomplete"}
+
+
+def test_a_part_has_the_seeds_of_the_runs_that_it_reuses(tmp_path):
+    tree = {
+        "base": {"config": ["countdown-small"]},
+        "arms": {"plain": {}, "held": {"config": ["algorithm1"]}},
+        "parts": {"one": {"seeds": {"plain": [0, 3]}}, "two": {"seeds": {"held": [1]}, "reuse": {"plain": "one"}}},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
+    protocol = load_protocol(str(tmp_path / "mine.yaml"))
+    assert (protocol.seeds_of("two", "plain"), protocol.seeds_of("two", "held")) == ((0, 3), (1,))

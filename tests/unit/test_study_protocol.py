@@ -124,7 +124,11 @@ def test_settings_are_merged_and_nothing_is_changed():
         ({"questions": {"a": {"off": ["one"]}}}, "questions.a must be of ['of', 'against']; got 'off'"),
         ({"rules": {"margin": 0}}, "rules.margin must be a number above 0; got 0"),
         ({"rules": {"window": 2.5}}, "rules.window must be a whole number"),
-        ({"rules": {"windows": 2}}, "rules must be of ['window', 'margin', 'plateau_rise', 'plateau_steps']"),
+        ({"rules": {"setting": 3}}, "rules.setting must be the name of a sampling setting; got 3"),
+        (
+            {"rules": {"windows": 2}},
+            "rules must be of ['setting', 'window', 'margin', 'plateau_rise', 'plateau_steps']",
+        ),
         ({"after": 1.5}, "after must be a whole number"),
         ({"pass_at": [0]}, "pass_at must be at least 1"),
         ({"parts": {}}, "parts must have names"),

@@ -1,8 +1,9 @@
 """Which prompts a step trains on and which are held out, each a pure function of (seed, step)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -76,12 +77,17 @@ class TaskPrompts:
         return (self.split,)
 
     def held_out_rows(self, name: str, count: int) -> list[Row]:
-        """Return `count` different prompts of the split `name`, fewer if the task has no more."""
+        """Return `count` prompts of different problems of the split `name`, fewer if the task has no more.
+
+        What a policy can do on two forms of one problem goes together, and would count twice. A task that has several
+        says by `problem(row)` which one it is; otherwise prompts are problems.
+        """
         generator = python_stream(self.held_out_seed, "held out", name)
-        rows: dict[str, Row] = {}
+        problem_of = getattr(self.task, "problem", itemgetter("prompt"))
+        rows: dict[Hashable, Row] = {}
         for _ in range(DRAWS * count):
             row = self.task.row(name, generator=generator)
-            rows.setdefault(row["prompt"], row)
+            rows.setdefault(problem_of(row), row)
             if len(rows) == count:
                 break
         return self.laid_out(list(rows.values()))

@@ -124,13 +124,17 @@ DECISION = {
     "low": "95 % interval over seeds and prompts; empty where it is beyond the run's end; of a factor 0 where that of "
     "the other one is",
     "high": "",
-    "verdict": "of pass@1: `above` where the interval lies above the protocol's margin, `below` where it lies below, "
-    "`open` otherwise",
-    "detectable": "the difference that so many seeds and prompts would find in 80 of 100 studies at this spread: 2.80 "
-    "standard errors, a quarter of the interval each",
+    "seeds_low": "95 % t interval over the seeds' means; empty for one seed",
+    "seeds_high": "",
+    "verdict": "of pass@1 in the protocol's setting less the other's best: `above` where both intervals lie above the "
+    "protocol's margin, `below` where both lie below, `open` otherwise; `incomplete` while runs or evaluations of the "
+    "protocol are missing",
+    "detectable": "the difference that so many seeds and prompts would find beyond the margin in 80 of 100 studies at "
+    "this spread: 1.43 half widths of both intervals together, and the margin where there is a verdict",
     "seeds": "seeds that both arms have",
     "prompts": "held-out prompts",
-    "samples": "completions a prompt in the evaluations that are compared, the fewest",
+    "samples": "completions a prompt in the arm's evaluations that are compared, the fewest",
+    "samples_against": "the same of the other arm's",
 }
 TABLES = {
     "runs.csv": RUNS,

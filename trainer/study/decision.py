@@ -1,7 +1,8 @@
 """What a study decides: differences that its protocol asks for, with the rules that it fixed beforehand.
 
-Values are per seed, evaluation and prompt, and paired between the two arms of a question; intervals resample seeds and
-prompts for both alike.
+Values are per seed, evaluation and prompt, and paired between the two arms of a question. Intervals resample seeds and
+prompts for both alike. With few seeds that differ much such an interval is too narrow: a verdict also asks the t
+interval over the seeds' means.
 """
 
 import math
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.stats  # type: ignore[import-untyped]
+from numpy.lib.stride_tricks import sliding_window_view
 
 from trainer.estimators import RESAMPLES, bootstrap_pairs, pass_at_k
 from trainer.streams import numpy_stream
@@ -17,9 +20,8 @@ from trainer.study.comparison import best_of
 from trainer.study.protocol import Question, Rules
 from trainer.study.records import Record, Study
 
-# Normal quantiles of a two-sided test at 5 % and of 80 % power.
-DETECTABLE = 1.959964 + 0.841621
-INTERVAL = 2 * 1.959964
+# Half widths of a 95 % interval that a difference must exceed its margin by, to be seen in 80 of 100 studies.
+DETECTABLE = 1 + 0.841621 / 1.959964
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,27 @@ class History:
     values: np.ndarray
     samples: np.ndarray
 
+    def at(self, steps: Sequence[int]) -> "History":
+        """Return what it is at these steps alone."""
+        kept = np.isin(self.steps, steps)
+        return History(self.steps[kept], self.values[kept], self.samples[kept])
+
 
 def decide(study: Study) -> Iterator[dict[str, Any]]:
     """Yield the rows of `decision.csv`: nothing of a question whose runs are not there yet."""
-    rules = study.protocol.rules
+    protocol = study.protocol
     groups: dict[tuple[str, str], dict[int, Record]] = {}
     for record in study.records:
         groups.setdefault((record.part, record.arm), {})[record.seed] = record
-    for question in study.protocol.questions:
-        pair = [groups.get(side, {}) for side in (question.of, question.against)]
-        seeds = sorted(pair[0].keys() & pair[1].keys())
-        for setting in sorted({row["key"] for seed in seeds for row in pair[0][seed].evaluations}):
-            for row in answered(
-                rules, study.protocol.pass_at, setting, [[side[seed] for seed in seeds] for side in pair]
-            ):
+    for question in protocol.questions:
+        sides = (question.of, question.against)
+        found = [groups.get(side, {}) for side in sides]
+        seeds = sorted(found[0].keys() & found[1].keys())
+        pair = [[side[seed] for seed in seeds] for side in found]
+        planned = set.intersection(*(set(protocol.seeds_of(*side)) for side in sides))
+        whole = planned <= set(seeds) and not any(record.unevaluated for side in pair for record in side)
+        for setting in sorted({row["key"] for record in (pair[0] if seeds else ()) for row in record.evaluations}):
+            for row in answered(protocol.rules, protocol.pass_at, setting, pair, whole=whole):
                 yield {**named(question), "setting": setting, "seeds": len(seeds), **row}
 
 
@@ -60,29 +69,38 @@ def named(question: Question) -> dict[str, Any]:
 
 
 def answered(
-    rules: Rules, pass_at: Sequence[int], setting: str, pair: Sequence[Sequence[Record]]
+    rules: Rules, pass_at: Sequence[int], setting: str, pair: Sequence[Sequence[Record]], *, whole: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """Yield the answers for one sampling setting: pair holds the two arms' runs, seed by seed."""
+    """Yield the answers for one sampling setting: pair holds the two arms' runs, seed by seed.
+
+    Without `whole`, runs or evaluations of the protocol are missing, and nothing is decided.
+    """
     for k in pass_at:
-        own, other = ([history(record, setting, k) for record in side] for side in pair)
-        if not all(len(found.steps) >= rules.window for found in (*own, *other)):
+        own, other = (aligned([history(record, setting, k) for record in side]) for side in pair)
+        length = min(len(own[0].steps), len(other[0].steps))
+        if not length:
             continue
-        ends = [last(found, rules.window) for found in own]
-        compared = {
-            "last": (ends, [last(found, rules.window) for found in other], rules.window),
-            "best": (ends, [best(found, rules.window) for found in other], len(other[0].steps)),
-            "end": ([last(found, 1) for found in own], [last(found, 1) for found in other], 1),
-        }
-        for name, (mine, theirs, back) in compared.items():
-            samples = min(int(found.samples[-back:].min()) for found in (*own, *other))
+        # The evaluations on either side that each comparison looks at, from the last one back; 0 is all.
+        spans = {"last": (rules.window, rules.window), "best": (rules.window, 0), "end": (1, 1)}
+        for name, (back, against) in spans.items() if length >= rules.window else [("end", spans["end"])]:
+            mine = [last(found, back) for found in own]
+            theirs = [last(found, against) if against else best(found, rules.window) for found in other]
+            decides = k == 1 and name == "best" and setting == rules.setting
             yield {
                 "quantity": f"pass@{k}",
                 "comparison": name,
-                **difference(mine, theirs, rules.margin if k == 1 else None),
-                "samples": samples,
+                **difference(mine, theirs, rules.margin if decides else None, whole=whole),
+                "samples": min(int(found.samples[-back:].min()) for found in own),
+                "samples_against": min(int(found.samples[-against:].min()) for found in other),
             }
-        if k == 1:
+        if k == 1 and length >= rules.window:
             yield from plateaus(rules, own, other)
+
+
+def aligned(side: Sequence[History]) -> list[History]:
+    """Return an arm's histories at those steps that all of them have."""
+    steps = sorted(set.intersection(*(set(found.steps.tolist()) for found in side)))
+    return [found.at(steps) for found in side]
 
 
 def history(record: Record, setting: str, k: int) -> History:
@@ -116,17 +134,23 @@ def best(found: History, window: int) -> np.ndarray:
     return means
 
 
-def difference(own: Sequence[np.ndarray], other: Sequence[np.ndarray], margin: float | None) -> dict[str, Any]:
-    """Return the mean difference with its interval, and what it says of the margin."""
+def difference(
+    own: Sequence[np.ndarray], other: Sequence[np.ndarray], margin: float | None, *, whole: bool = True
+) -> dict[str, Any]:
+    """Return the mean difference with its intervals, and what they say of the margin; None decides nothing."""
     table = np.stack(own) - np.stack(other)
     found = bootstrap_pairs(table, generator=numpy_stream(0, "bootstrap", "decision"))
-    said = {} if margin is None else {"verdict": verdict(found.low, found.high, margin)}
+    means, seeds = table.mean(1), len(table)
+    half = scipy.stats.t.ppf(0.975, seeds - 1) * means.std(ddof=1) / math.sqrt(seeds) if seeds > 1 else math.inf
+    low, high = min(found.low, found.value - half), max(found.high, found.value + half)
     return {
         "value": found.value,
         "low": found.low,
         "high": found.high,
-        **said,
-        "detectable": DETECTABLE * (found.high - found.low) / INTERVAL,
+        "seeds_low": found.value - half if seeds > 1 else None,
+        "seeds_high": found.value + half if seeds > 1 else None,
+        **({} if margin is None else {"verdict": verdict(low, high, margin) if whole else "incomplete"}),
+        "detectable": (margin or 0.0) + DETECTABLE * (high - low) / 2 if seeds > 1 else None,
         "prompts": table.shape[1],
     }
 
@@ -152,15 +176,17 @@ def plateaus(rules: Rules, own: Sequence[History], other: Sequence[History]) -> 
     for side, values in zip((own, other), curves, strict=True):
         means = np.einsum("rs,ser->re", of_seeds, values @ of_prompts.T) / (seeds * prompts)
         found.append(np.array([plateau(side[0].steps, curve, rules) for curve in means]))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         factor = found[0] / found[1]
+    reached = bool(np.isfinite([found[0][0], found[1][0]]).all())
     for name, steps in zip(("arm", "against", "factor"), (*found, factor), strict=True):
         # Where neither curve is flat by the end, the factor can be anything.
         low, high = (
             np.quantile(np.where(np.isnan(steps[1:]), unknown, steps[1:]), share, method="inverted_cdf")
             for unknown, share in ((0.0, 0.025), (math.inf, 0.975))
         )
-        numbers = {"value": steps[0] or math.inf, "low": low, "high": high}
+        value = steps[0] if name != "factor" or reached else math.nan
+        numbers = {"value": value, "low": low, "high": high}
         yield {
             "quantity": "plateau",
             "comparison": name,
@@ -181,8 +207,7 @@ def plateau(steps: np.ndarray, curve: np.ndarray, rules: Rules) -> float:
     >>> plateau(np.arange(4), np.array([0.0, 0.1, 0.2, 0.3]), rules)
     inf
     """
-    smooth = np.convolve(curve, np.full(rules.window, 1 / rules.window), mode="valid")
-    centres = np.convolve(steps, np.full(rules.window, 1 / rules.window), mode="valid")
+    smooth, centres = (sliding_window_view(values, rules.window).mean(1) for values in (curve, steps))
     for centre, level in zip(centres, smooth, strict=True):
         ahead = smooth[(centres > centre) & (centres <= centre + rules.plateau_steps)]
         if centre + rules.plateau_steps > centres[-1]:

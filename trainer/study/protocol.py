@@ -78,12 +78,14 @@ class Rules:
     """How a study decides.
 
     Args:
+        setting: sampling setting that verdicts are of; None for none.
         window: evaluations in a row that are taken together.
         margin: difference of pass@1 from which one arm counts as better.
         plateau_rise: rise of pass@1 below which a curve counts as flat.
         plateau_steps: steps over which it must be.
     """
 
+    setting: str | None = None
     window: int = 3
     margin: float = 0.01
     plateau_rise: float = 0.01
@@ -123,6 +125,11 @@ class Protocol:
     questions: tuple[Question, ...]
     rules: Rules
     sha256: str
+
+    def seeds_of(self, part: str, arm: str) -> tuple[int, ...]:
+        """Return the seeds of an arm in a part, those of the part whose runs it reuses included."""
+        condition = self.parts[part]
+        return condition.seeds[arm] if arm in condition.seeds else self.seeds_of(condition.reuse[arm], arm)
 
 
 def protocol_file(name: str) -> Path:
@@ -222,8 +229,10 @@ def questions(where: str, value: Any, parts: Mapping[str, Part]) -> Iterator[Que
 def load_rules(where: str, value: Any) -> Rules:
     """Return the rules of decisions."""
     tree = mapping(where, value, tuple(Rules.__dataclass_fields__))
+    if not isinstance(tree.get("setting", ""), str):
+        raise ValueError(f"{where}.setting must be the name of a sampling setting; got {tree['setting']!r}. Name one.")
     for key, given in tree.items():
-        if isinstance(given, bool) or not isinstance(given, int | float) or given <= 0:
+        if key != "setting" and (isinstance(given, bool) or not isinstance(given, int | float) or given <= 0):
             raise ValueError(f"{where}.{key} must be a number above 0; got {given!r}. Correct it.")
     for key in ("window", "plateau_steps"):
         whole(f"{where}.{key}", tree.get(key, 1))

@@ -243,3 +243,10 @@ class HardCountdown(Countdown):
     """Countdown with prompts alone that take all the steps: a policy has far to go before it has learnt them."""
 
     least_steps: int = MAX_STEPS
+
+    def problem(self, row: dict[str, Any]) -> tuple[int, ...]:
+        """Return what prompts have in common that give the same numbers in another order: these, sorted, and target.
+
+        There are few: among 512 drawn prompts of a split a third would be another order of one that is there already.
+        """
+        return (*sorted(row["numbers"]), row["target"])
