@@ -131,6 +131,8 @@ def test_settings_are_merged_and_nothing_is_changed():
         ),
         ({"after": 1.5}, "after must be a whole number"),
         ({"pass_at": [0]}, "pass_at must be at least 1"),
+        ({"curve_steps": 0}, "curve_steps must be at least 1"),
+        ({"curve_steps": 2.5}, "curve_steps must be a whole number"),
         ({"parts": {}}, "parts must have names"),
     ],
 )
@@ -166,6 +168,12 @@ def test_settings_that_cannot_be_used_are_refused_with_part_and_arm(written, set
 def test_unknown_final_settings_are_refused(written):
     with pytest.raises(ValueError, match=r"mine: finally: evaluation.settings must be of .*'papier'"):
         plan(load_protocol(written(**{"finally": ["papier"]})), Path("out"))
+
+
+def test_a_setting_that_verdicts_are_of_must_be_evaluated(written):
+    """Else no question would ever be decided, without a word."""
+    with pytest.raises(ValueError, match=r"rules.setting must be evaluated by every run.*got 'papier', and part one"):
+        plan(load_protocol(written(rules={"setting": "papier"})), Path("out"))
 
 
 def test_checkpoints_to_evaluate_must_be_saved(written):

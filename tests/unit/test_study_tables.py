@@ -146,6 +146,13 @@ def test_reused_runs_are_held_against_the_other_parts_band(tables):
     assert (last["entropy"], last["kl"], float(last["reward_mean"])) == ("0.3", "", pytest.approx(1.05))
 
 
+def test_a_row_of_the_curves_is_of_as_many_steps_as_the_protocol_says(study, tmp_path):
+    write_tables(replace(study, protocol=replace(study.protocol, curve_steps=8)), tmp_path)
+    rows = rows_of(tmp_path, "curves.csv", part="steady", arm="plain", seed=0)
+    assert [row["step"] for row in rows] == ["0", "8"]
+    assert [float(row["entropy"]) for row in rows] == pytest.approx([sum(PLAIN[:8]) / 8, sum(PLAIN[8:]) / 4])
+
+
 def test_steps_are_those_of_the_first_seed_of_some_arms(tables):
     rows = rows_of(tables, "steps.csv")
     assert [(row["part"], row["arm"], row["seed"], row["step"]) for row in rows] == [

@@ -76,7 +76,12 @@ RUNS = {
     "reaction_down": "the same downwards",
     "reaction_down_available": "steps that there were for it",
 }
-BINNED = {**KEYS, "step": "first step of 5; the columns are means over them of", **OF_METRICS}
+BINNED = {
+    **KEYS,
+    "step": "first of as many steps as the protocol's `curve_steps` says, 5 unless it does; the columns are means over "
+    "them of",
+    **OF_METRICS,
+}
 STEPS = {**KEYS, "step": "index of the step, from 0", **OF_METRICS}
 EVALUATIONS = {
     **KEYS,

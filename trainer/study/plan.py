@@ -123,6 +123,13 @@ def configuration(protocol: Protocol, output: Path, part: str, arm: str) -> Trai
         build_settings(config.evaluation)
     except ValueError as error:
         raise ValueError(f"study {protocol.name}, part {part}, arm {arm}: {error}") from error
+    # Rows are named `set/setting` where held-out sets have names.
+    ruled = (protocol.rules.setting or "").rpartition("/")[2]
+    if ruled and ruled not in config.evaluation.settings:
+        raise ValueError(
+            f"study {protocol.name}: rules.setting must be evaluated by every run, else nothing is decided; got "
+            f"{ruled!r}, and part {part}, arm {arm} with {list(config.evaluation.settings)}. Name one of these."
+        )
     for final in protocol.finally_:
         try:
             replace(config.evaluation, settings=final.settings)

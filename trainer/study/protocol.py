@@ -107,6 +107,7 @@ class Protocol:
         reference: the arm that the others are compared with; None for no comparison.
         pass_at: the k of pass@k in the comparison.
         every_step: arms whose first run is tabulated step by step.
+        curve_steps: steps that a row of the curves is the mean of.
         questions: what is to be decided.
         rules: how.
         sha256: of the file.
@@ -122,6 +123,7 @@ class Protocol:
     reference: str | None
     pass_at: tuple[int, ...]
     every_step: tuple[str, ...]
+    curve_steps: int
     questions: tuple[Question, ...]
     rules: Rules
     sha256: str
@@ -164,7 +166,7 @@ def load_protocol(name: str) -> Protocol:
         raise ValueError(f"study {name} must be YAML; got: {error}") from error
     keys = (
         *("base", "models", "arms", "parts", "finally", "after", "reference", "pass_at", "every_step"),
-        *("questions", "rules"),
+        *("curve_steps", "questions", "rules"),
     )
     tree = mapping(name, read, keys)
     arms = {arm: layer(f"{name}: arms.{arm}", value) for arm, value in named(f"{name}: arms", tree.get("arms")).items()}
@@ -186,9 +188,11 @@ def load_protocol(name: str) -> Protocol:
                 )
     finally_ = finals(f"{name}: finally", tree.get("finally", []))
     pass_at = numbers(f"{name}: pass_at", tree.get("pass_at", [1]))
-    if 0 in pass_at:
-        raise ValueError(f"{name}: pass_at must be at least 1; got {list(pass_at)}. Correct it.")
     after = whole(f"{name}: after", tree.get("after", 50))
+    curve_steps = whole(f"{name}: curve_steps", tree.get("curve_steps", 5))
+    for key, least in (("pass_at", min(pass_at)), ("curve_steps", curve_steps)):
+        if least < 1:
+            raise ValueError(f"{name}: {key} must be at least 1; got {least}. Correct it.")
     reference = tree.get("reference")
     every_step = texts(f"{name}: every_step", tree.get("every_step", []))
     for key, arm in [*(("reference", arm) for arm in [reference] if arm), *(("every_step", arm) for arm in every_step)]:
@@ -204,6 +208,7 @@ def load_protocol(name: str) -> Protocol:
         reference=reference,
         pass_at=pass_at,
         every_step=every_step,
+        curve_steps=curve_steps,
         questions=tuple(questions(f"{name}: questions", tree.get("questions", {}), parts)),
         rules=load_rules(f"{name}: rules", tree.get("rules", {})),
         sha256=file_hash(file),

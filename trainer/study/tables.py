@@ -17,8 +17,6 @@ from trainer.study.records import Record, Rows, Study
 from trainer.study.tracking import tracked
 from trainer.summary import average
 
-BIN = 5
-
 
 def write_tables(study: Study, output: Path) -> None:
     """Write the tables of what there is, `columns.json` and `provenance.json`, over those of an earlier call."""
@@ -28,7 +26,7 @@ def write_tables(study: Study, output: Path) -> None:
             {**keys(record), "parameters": record.parameters, **tracked(record.rows, study.protocol.after)}
             for record in study.records
         ],
-        "curves.csv": [row for record in study.records for row in binned(record)],
+        "curves.csv": [row for record in study.records for row in binned(record, study.protocol.curve_steps)],
         "steps.csv": list(every_step(study)),
         "evaluations.csv": list(evaluation_rows(study)),
         "final.csv": list(final_rows(study)),
@@ -48,13 +46,13 @@ def keys(record: Record) -> dict[str, Any]:
     return {"part": record.part, "arm": record.arm, "seed": record.seed, "source": record.source}
 
 
-def binned(record: Record) -> Iterator[dict[str, Any]]:
-    """Yield the means of a run's columns over each 5 steps."""
+def binned(record: Record, steps: int) -> Iterator[dict[str, Any]]:
+    """Yield the means of a run's columns over so many steps each."""
     bins: dict[int, list[Mapping[str, Any]]] = {}
     for row in record.rows:
-        bins.setdefault(row["step"] // BIN, []).append(row)
+        bins.setdefault(row["step"] // steps, []).append(row)
     for place, rows in bins.items():
-        yield {**keys(record), "step": place * BIN, **{name: average(rows, name) for name in CURVES}}
+        yield {**keys(record), "step": place * steps, **{name: average(rows, name) for name in CURVES}}
 
 
 def every_step(study: Study) -> Iterator[dict[str, Any]]:
