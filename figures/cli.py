@@ -128,7 +128,7 @@ def figures_command(arguments: Sequence[str], tabulate: Tabulate | None = None) 
         tables = chosen.output / "tables" / chosen.study
         tabulate(chosen.study, chosen.from_runs, tables)
     names = [] if chosen.name == ALL else [chosen.name]
-    for written in build_all(Data(controllers=tables), chosen.output, names):
+    for written in build_all(Data(tables=tables), chosen.output, names):
         print("  ".join([f"{written.entry.name:22}", ", ".join(written.files) or "-", *written.notes]))
     print(f"\npage: {chosen.output / PAGE}" if not names else f"\nfolder: {chosen.output}")
     return 0

@@ -13,7 +13,7 @@ from figures.estimates import Estimate, over_seeds, smoothed
 from figures.style import BAND, Line
 
 PERCENT = 100
-SMOOTHING = 3  # bins of 5 steps
+SMOOTHING = 3  # rows of curves.csv
 TINY = 1e-4  # nats
 MANY = 8  # evaluations, from which on intervals are shaded
 STROKES = ("1", "2", "3", "x", "$2$", "$4$")
@@ -48,7 +48,7 @@ def draw_curve(axes: Axes, table: pd.DataFrame, line: Line, scale: float = 1, la
 
 
 def draw_arms(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], column: str, scale: float = 1) -> None:
-    """Draw a column of several arms over their seeds, averaged over 15 steps."""
+    """Draw a column of several arms over their seeds, averaged over three rows."""
     for name in arms:
         table = smoothed(over_seeds(curves[curves.arm == name], column), SMOOTHING)
         draw_curve(axes, table, arm_of(name).line, scale)

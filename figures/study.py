@@ -1,11 +1,11 @@
-"""The small tables that figures are drawn from: those of the training study, of the audit and of the simulations."""
+"""The small tables that figures are drawn from: those of training studies, of the audit and of the simulations."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -13,6 +13,7 @@ from figures.load import LoadedAudit, load_audit
 from figures.page import Page, load_page
 
 DATA = Path(__file__).parent / "data"
+STUDIES = ("controllers", "long")
 CURVES = (
     *("part", "arm", "seed", "step", "entropy", "entropy_standard_error", "entropy_low", "entropy_high"),
     *("reward_mean", "accepted_fraction", "effective_group_size", "band_indicator", "log_likelihood_positive"),
@@ -35,7 +36,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("part", "arm", "setting", "quantity", "comparison", "value", "low", "high", "seeds", "entropy"),
         *("reference_value", "reference_entropy", "matched"),
     ),
+    "decision": (
+        *("question", "part", "arm", "against_part", "against", "setting", "quantity", "comparison", "value", "low"),
+        *("high", "seeds_low", "seeds_high", "verdict", "detectable", "seeds", "samples", "samples_against"),
+    ),
 }
+T = TypeVar("T")
 
 
 class NothingToDrawError(LookupError):
@@ -59,7 +65,7 @@ def read(file: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Study:
-    """A training study's tables; a table that is not there is empty."""
+    """A training study's tables; a table that is not there is empty. `name` is that of their folder."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -67,6 +73,8 @@ class Study:
     evaluations: pd.DataFrame
     final: pd.DataFrame
     comparison: pd.DataFrame
+    decision: pd.DataFrame
+    name: str = ""
 
     @cached_property
     def last(self) -> pd.DataFrame:
@@ -76,6 +84,13 @@ class Study:
         ends = every[every.step == every.groupby(run).step.transform("max")]
         return ends.sort_values("samples", kind="stable").drop_duplicates([*run, "setting"], keep="last").sort_index()
 
+    @cached_property
+    def main(self) -> str:
+        """The part of most arms, of several the first by name; "" where there is none."""
+        rows = pd.concat([table[["part", "arm"]] for table in (self.runs, self.curves, self.evaluations, self.final)])
+        arms = rows.drop_duplicates().groupby("part").size()
+        return str(arms.idxmax()) if len(arms) else ""
+
     def arms(self, part: str) -> set[str]:
         """Return the arms whose curves there are in a part."""
         return set(self.curves[self.curves.part == part].arm)
@@ -83,7 +98,7 @@ class Study:
 
 def load_study(folder: Path) -> Study:
     """Return a study's tables; raises as `read` does."""
-    return Study(**{name: read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items()})
+    return Study(**{name: read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items()}, name=folder.name)
 
 
 @dataclass(frozen=True)
@@ -92,16 +107,30 @@ class Data:
 
     Args:
         folder: of the tables, with a folder each for the audit and the simulations.
-        controllers: of the training study's tables; those in `folder` by default.
+        tables: of one training study, in place of all those in `folder`.
     """
 
     folder: Path = DATA
-    controllers: Path | None = None
+    tables: Path | None = None
 
     @cached_property
     def study(self) -> Study:
-        """The training study."""
-        return load_study(self.controllers or self.folder / "controllers")
+        """The training study of controllers."""
+        return load_study(self.tables or self.folder / "controllers")
+
+    @cached_property
+    def long(self) -> Study:
+        """The training study of long runs."""
+        return self.study if self.tables else load_study(self.folder / "long")
+
+    def first(self, summarise: Callable[[Study], T]) -> T:
+        """Return what is made of the long study, or of that of controllers where it has not what that takes."""
+        if self.tables is None:
+            try:
+                return summarise(self.long)
+            except NothingToDrawError:
+                pass
+        return summarise(self.study)
 
     @cached_property
     def audit(self) -> LoadedAudit:
@@ -127,6 +156,6 @@ class Data:
 
     def provenance(self, source: str) -> Mapping[str, Any]:
         """Return what is known of how a folder of tables was made; empty where nothing is."""
-        own = self.controllers if source == "controllers" and self.controllers else self.folder / source
+        own = self.tables if source in STUDIES and self.tables else self.folder / source
         file = own / "provenance.json"
         return json.loads(file.read_text()) if file.is_file() else {}

@@ -28,7 +28,7 @@ def ledger_parser() -> ArgumentParser:
 def ledger_command(arguments: Sequence[str]) -> int:
     """Run `entrocraft figures ledger`: write the page, say which verdicts no longer follow from their numbers."""
     chosen = ledger_parser().parse_args(arguments)
-    text, disagreeing = page_of(Data(controllers=chosen.tables))
+    text, disagreeing = page_of(Data(tables=chosen.tables))
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.write_text(text, encoding="utf-8")
     for row in disagreeing:

@@ -14,7 +14,7 @@ from figures.curves import draw_arms, draw_band, draw_held_out, draw_points, leg
 from figures.entry import Built, Entry, main_of
 from figures.estimates import Estimate, estimate, held_out
 from figures.paper.published import line_of_method, methods, pick, value
-from figures.parts import absent, final_setting, rows_of
+from figures.parts import absent, drawn_from, final_setting, rows_of, setting_of_curves
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 
@@ -28,6 +28,7 @@ class Summary:
 
     Args:
         part: of the study that the curves are of.
+        setting: name of the sampling setting that `held_out` is in.
         curves: rows of the arms shown.
         held_out: pass@1 over training, by arm.
         points: pass@1 and pass@32 at the end, by arm.
@@ -36,6 +37,7 @@ class Summary:
     """
 
     part: str
+    setting: str
     curves: pd.DataFrame
     held_out: Mapping[str, pd.DataFrame]
     points: Mapping[str, tuple[Estimate, Estimate]]
@@ -44,21 +46,22 @@ class Summary:
 
 
 def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
-    """Return what the figure shows: the linear schedule, or the constant one where that was not run."""
-    part = "linear" if study.arms("linear") - {"grpo"} else "constant"
+    """Return what the figure shows: the linear schedule, or the main part where that was not run."""
+    part = "linear" if study.arms("linear") - {"grpo"} else study.main
     if not study.arms(part):
-        raise NothingToDrawError("the training study (controllers/curves.csv)")
+        raise NothingToDrawError("a training study (curves.csv)")
     ours = leading(study.arms(part))
     shown = [name for name in ("grpo", "algorithm1", "released", ours) if name]
-    curves = rows_of(study.curves, part, shown)
-    evaluations = rows_of(study.evaluations, part, shown)
-    notes = [] if part == "linear" else ["The linear schedule is not there yet: a and b show the constant one."]
+    curves = rows_of(study.curves, part, shown, study.main)
+    evaluations, setting = setting_of_curves(rows_of(study.evaluations, part, shown, study.main))
+    notes = [drawn_from(study, part)]
+    notes += [] if part == "linear" else ["The linear schedule is not there yet."]
     notes += absent([*shown, *([] if ours else ["predictive control"])], set(curves.arm))
     if part == "linear" and "grpo" not in study.arms(part):
-        notes.append("GRPO does not look at the band; its runs are those of the constant part.")
-    final, setting = final_setting(study.last[study.last.part == "constant"])
+        notes.append(f"GRPO does not look at the band; its runs are those of the {study.main} part.")
+    final, last = final_setting(study.last[study.last.part == study.main])
     notes.append(
-        f"c is of the constant part, sampled at {setting}; lines: 95 % intervals of the arms in a, over prompts."
+        f"c is of the {study.main} part, sampled at {last}; lines: 95 % intervals of the arms in a, over prompts."
     )
     points = {
         name: (estimate(final[final.arm == name], 1), estimate(final[final.arm == name], 32))
@@ -70,7 +73,7 @@ def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
         for name in methods(averages)
     }
     means = {name: held_out(rows, 1) for name in shown if len(rows := evaluations[evaluations.arm == name])}
-    return Summary(part, curves, means, points, published, tuple(notes))  # type: ignore[arg-type]
+    return Summary(part, setting, curves, means, points, published, tuple(notes))  # type: ignore[arg-type]
 
 
 def draw(summary: Summary) -> Figure:
@@ -82,7 +85,7 @@ def draw(summary: Summary) -> Figure:
         draw_arms(axes[0, 0], summary.curves, arms, "entropy")
         label(axes[0, 0], f"a  Entropy, {summary.part} schedule", "step", "entropy (nats/token)")
         draw_held_out(axes[0, 1], summary.held_out)
-        label(axes[0, 1], "b  Held out, temperature 1", "step", "pass@1 (% of samples)")
+        label(axes[0, 1], f"b  Held out, {summary.setting}", "step", "pass@1 (% of samples)")
         draw_points(axes[1, 0], summary.points, arms)
         label(axes[1, 0], "c  Ours: all methods at the end", "pass@1 (%)", "pass@32 (% of prompts)")
         draw_published(axes[1, 1], summary.published)
@@ -106,7 +109,7 @@ def draw_published(axes: Axes, published: Mapping[str, tuple[float, float]]) -> 
 
 def build(data: Data) -> Built:
     """Load, summarise and draw."""
-    summary = summarise(data.study, data.paper())
+    summary = data.first(lambda study: summarise(study, data.paper()))
     return Built(draw(summary), notes=summary.notes)
 
 
@@ -116,7 +119,7 @@ ENTRY = Entry(
     "a: entropy of GRPO, of the paper's Algorithm 1, of its released variant and of a predictive controller on the "
     "band that the last three were asked to follow. b: what became of held-out pass@1. c: pass@1 against pass@32 of "
     "every method at the end of training. d: the same as published.",
-    ("controllers", "paper_tables.csv"),
+    ("long", "controllers", "paper_tables.csv"),
     build,
 )
 

@@ -16,12 +16,13 @@ from figures.curves import PERCENT, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.estimates import Estimate, estimate
 from figures.paper.published import line_of_method, pick
-from figures.parts import absent, sizes_of
+from figures.parts import absent, drawn_from, sizes_there
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 from figures.tables import SETTING_NAMES
 
-DRAWS = (1, 2, 4, 8, 16, 32)
+DRAWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BONUSES = ("bonus_0.01", "bonus_0.03")  # as many as a study has
 BILLIONS = {"Qwen3-4B-Base": 4, "Qwen3-8B-Base": 8, "Qwen3-14B-Base": 14}
 
 
@@ -30,44 +31,48 @@ class Summary:
     """What the figure shows.
 
     Args:
-        sizes: held-out pass@1 by number of parameters and arm, as `sizes_of`; may be empty.
+        sizes: held-out pass@1 by number of parameters and arm, as `sizes_there`; may be empty.
+        setting: name of the sampling setting that it is in.
         published: AIME-25 mean@32 by billions of parameters and method, from the paper's Tables 2, 7 and 8.
         pass_at: by sampling setting, by arm, pass@K for each of `DRAWS`.
         notes: what is missing.
     """
 
     sizes: pd.DataFrame
+    setting: str
     published: Mapping[str, Mapping[int, float]]
     pass_at: Mapping[str, Mapping[str, list[Estimate]]]
     notes: tuple[str, ...]
 
 
-def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
-    """Return what the figure shows, of the constant part."""
-    final = study.last[study.last.part == "constant"]
+def summarise(study: Study, sizes: tuple[pd.DataFrame, str], numbers: pd.DataFrame) -> Summary:
+    """Return what the figure shows, of the main part."""
+    final = study.last[study.last.part == study.main]
     if final.empty:
-        raise NothingToDrawError("held-out evaluations of the training study (controllers/evaluations.csv)")
+        raise NothingToDrawError("held-out evaluations of a training study (evaluations.csv)")
+    draws = [k for k in DRAWS if k <= final.samples.max()]
     ours = leading(set(final.arm))
-    shown = [name for name in ("grpo", "bonus_0.03", "clip_cov", "algorithm1", "released", ours) if name]
+    shown = [name for name in ("grpo", "bonus_0.01", "bonus_0.03", "clip_cov", "algorithm1", "released", ours) if name]
     pass_at = {
         setting: {
-            name: [estimate(rows, k) for k in DRAWS]
+            name: [estimate(rows, k) for k in draws]
             for name in shown
             if len(rows := final[(final.setting == setting) & (final.arm == name)])
         }
         for setting in SETTING_NAMES
     }
-    notes = absent([*shown, *([] if ours else ["predictive control"])], set(final.arm))
+    wanted = [name for name in shown if name not in BONUSES or not set(BONUSES) & set(final.arm)]
+    notes = [drawn_from(study, study.main)]
+    notes += absent([*wanted, *([] if ours else ["predictive control"])], set(final.arm))
     notes += [f"Not there: evaluations at {SETTING_NAMES[name]}." for name, found in pass_at.items() if not found]
-    sizes = sizes_of(study, "t1")
-    if sizes.empty:
+    if sizes[0].empty:
         notes.append("Not there: our own larger models; a shows the paper's numbers.")
     found = pick(numbers[numbers.table.isin([2, 7, 8])], benchmark="AIME-25", metric="mean@32")
     published = {
         method: {BILLIONS[row.model]: float(row.value) for row in each(pick(found, method=method))}
         for method in ("GRPO", "GRPO+Entrocraft")
     }
-    return Summary(sizes, published, pass_at, tuple(notes))
+    return Summary(*sizes, published, pass_at, tuple(notes))
 
 
 def draw(summary: Summary) -> Figure:
@@ -77,7 +82,7 @@ def draw(summary: Summary) -> Figure:
         figure, axes = plt.subplots(1, columns, figsize=(WIDTH, 4.2), layout="constrained")
         draw_published(axes[0], summary.published)
         if not summary.sizes.empty:
-            draw_sizes(axes[1], summary.sizes)
+            draw_sizes(axes[1], summary.sizes, summary.setting)
         for letter, place, (setting, found) in zip("bc", (-2, -1), summary.pass_at.items(), strict=True):
             draw_pass_at(axes[place], found)
             label(axes[place], f"{letter}  {SETTING_NAMES[setting]}", "K (samples a prompt)", "pass@K (% of prompts)")
@@ -97,7 +102,7 @@ def draw_published(axes: Axes, published: Mapping[str, Mapping[int, float]]) -> 
     label(axes, "a  The paper: AIME-25", "parameters ($10^9$, Qwen3 base)", "mean@32 (%)")
 
 
-def draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
+def draw_sizes(axes: Axes, sizes: pd.DataFrame, setting: str) -> None:
     """Draw our own held-out pass@1 against the number of parameters."""
     for name, rows in sizes.sort_values("parameters").groupby("arm", sort=False):
         line = arm_of(str(name)).line
@@ -107,14 +112,14 @@ def draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
     found = sorted(sizes.parameters.unique())
     axes.set_xticks(found, [f"{size / 1e6:.2g}" for size in found])
     axes.xaxis.set_minor_locator(NullLocator())
-    label(axes, "a  Ours, temperature 1", "parameters ($10^6$)", "pass@1 (%)")
+    label(axes, f"a  Ours, {setting}", "parameters ($10^6$)", "pass@1 (%)")
 
 
 def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:
     """Draw pass@K with intervals over prompts."""
     for place, (name, estimates) in enumerate(found.items()):
         line = arm_of(name).line
-        x = np.array(DRAWS) * 1.03 ** (place - len(found) / 2)
+        x = np.array(DRAWS[: len(estimates)]) * 1.03 ** (place - len(found) / 2)
         y, low, high = (np.array([getattr(got, side) for got in estimates]) for side in ("value", "low", "high"))
         axes.errorbar(
             x, PERCENT * y, PERCENT * np.array([y - low, high - y]), color=line.color, ls=line.dash,
@@ -123,13 +128,14 @@ def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:
     if not found:
         axes.text(0.5, 0.5, "not there", transform=axes.transAxes, ha="center", color="#777777")
     axes.set_xscale("log", base=2)
-    axes.set_xticks(DRAWS, [str(k) for k in DRAWS])
+    shown = DRAWS[: max(map(len, found.values()), default=len(DRAWS))]
+    axes.set_xticks(shown, [str(k) for k in shown])
     axes.set_ylim(0, 100)
 
 
 def build(data: Data) -> Built:
     """Load, summarise and draw."""
-    summary = summarise(data.study, data.paper())
+    summary = data.first(lambda study: summarise(study, sizes_there(data), data.paper()))
     return Built(draw(summary), notes=summary.notes)
 
 
@@ -139,7 +145,7 @@ ENTRY = Entry(
     "a: the paper's AIME-25 results by model size, a 4B model with control above an 8B one without. b, c: pass@K of "
     "our runs on held-out prompts at the end of training, at temperature 1 and in the paper's setting (temperature "
     "0.6, top-p 0.95, top-k 20), with 95 % intervals over prompts.",
-    ("controllers", "paper_tables.csv"),
+    ("long", "controllers", "paper_tables.csv"),
     build,
 )
 

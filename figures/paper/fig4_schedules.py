@@ -13,7 +13,7 @@ from figures.arms import SCHEDULES, arm_of, leading
 from figures.curves import PERCENT, SMOOTHING, draw_curve
 from figures.entry import Built, Entry, main_of
 from figures.estimates import held_out, over_seeds, smoothed
-from figures.parts import schedule_of
+from figures.parts import drawn_from, schedule_of, setting_of_curves
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, Line, label
 
@@ -27,54 +27,63 @@ class Summary:
     Args:
         curves: by what is told apart, its rows.
         lines: the look of each.
+        setting: name of the sampling setting of `pass_at`.
         pass_at: held-out pass@k over training, by k, likewise.
         notes: what is missing or stands in.
     """
 
     curves: Mapping[str, pd.DataFrame]
     lines: Mapping[str, Line]
+    setting: str
     pass_at: Mapping[int, Mapping[str, pd.DataFrame]]
     notes: tuple[str, ...]
 
 
 def chosen(study: Study) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Return the part and arm of each schedule, and what to say of the choice."""
-    kinds: dict[str, dict[str, tuple[str, str]]] = {}
+    # Schedules are arms of a part of long runs, or parts of their own. One controller for all of them: a difference
+    # between two controllers would pass for one between schedules.
+    long: dict[str, dict[str, tuple[str, str]]] = {}
     for arm in sorted(study.arms("long")):
         if kind := schedule_of(arm):
-            kinds.setdefault(arm.removesuffix(f"_{kind}"), {})[kind] = ("long", arm)
-    if kinds:
-        # One controller for all schedules: a difference between two would pass for one between schedules.
-        most = max(map(len, kinds.values()))
-        controller = leading({name for name, found in kinds.items() if len(found) == most}) or min(kinds)
-        missing = [kind for kind in SCHEDULES if kind not in kinds[controller]]
-        notes = [f"Not there: {', '.join(missing)}."] if missing else []
-        return kinds[controller], [f"Controller: {arm_of(controller).text}.", *notes]
-    notes = ["Not there: the long runs and the cosine schedule; shown are runs of 300 steps."]
-    arms = {kind: leading(study.arms(kind)) or "algorithm1" for kind in ("constant", "linear")}
-    short = {kind: (kind, arm) for kind, arm in arms.items() if arm in study.arms(kind)}
-    return short, [*notes, f"Controllers: {', '.join(f'{k}: {arm_of(a).text}' for k, (_, a) in short.items())}."]
+            long.setdefault(arm.removesuffix(f"_{kind}"), {})[kind] = ("long", arm)
+    parts: dict[str, dict[str, tuple[str, str]]] = {}
+    for kind in SCHEDULES:
+        for arm in sorted(study.arms(kind) - {"grpo"}):
+            parts.setdefault(arm, {})[kind] = (kind, arm)
+    kinds = max(long, parts, key=lambda found: max(map(len, found.values()), default=0))
+    most = max(map(len, kinds.values()), default=0)
+    if not most:
+        return {}, []
+    controller = leading({name for name, found in kinds.items() if len(found) == most}) or min(kinds)
+    missing = [kind for kind in SCHEDULES if kind not in kinds[controller]]
+    notes = [f"Not there: {', '.join(missing)}."] if missing else []
+    return kinds[controller], [f"Controller: {arm_of(controller).text}.", *notes]
 
 
 def summarise(study: Study) -> Summary:
     """Return what the figure shows: a schedule each, and GRPO."""
     found, notes = chosen(study)
-    if not found:
-        raise NothingToDrawError("the training study's runs on schedules (controllers/curves.csv)")
+    if len(found) < 2:
+        raise NothingToDrawError("runs of one controller on two schedules or more (curves.csv)")
     part = next(iter(found.values()))[0]
-    grpo = "long" if part == "long" and "grpo" in study.arms("long") else "constant"
+    grpo = "long" if part == "long" and "grpo" in study.arms("long") else study.main
     arms = {"GRPO": (grpo, "grpo")} | {kind: found[kind] for kind in SCHEDULES if kind in found}
 
     def rows(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         every = {name: table[(table.part == at) & (table.arm == arm)] for name, (at, arm) in arms.items()}
         return {name: same for name, same in every.items() if len(same)}
 
-    curves, evaluations = rows(study.curves), rows(study.evaluations)
+    held, setting = setting_of_curves(study.evaluations)
+    curves, evaluations = rows(study.curves), rows(held)
+    notes = [drawn_from(study, ", ".join(dict.fromkeys(at for at, _ in found.values()))), *notes]
     if not any(same.kl.notna().any() for same in curves.values()):
         notes = [*notes, "Not there: KL, which these runs did not log."]
     lines = {kind: Line(*look) for kind, look in SCHEDULES.items()} | {"GRPO": arm_of("grpo").line}
-    pass_at = {k: {name: held_out(same, k) for name, same in evaluations.items()} for k in PASS_AT}
-    return Summary(curves, lines, pass_at, tuple(notes))
+    least = min((int(same.samples.min()) for same in evaluations.values()), default=max(PASS_AT))
+    draws = [min(k, least) for k in PASS_AT]
+    pass_at = {k: {name: held_out(same, k) for name, same in evaluations.items()} for k in draws}
+    return Summary(curves, lines, setting, pass_at, tuple(notes))
 
 
 def draw(summary: Summary) -> Figure:
@@ -102,7 +111,7 @@ def draw(summary: Summary) -> Figure:
                 axes[1, place].fill_between(
                     table.step, PERCENT * table.low, PERCENT * table.high, color=line.color, alpha=0.1, lw=0
                 )
-            label(axes[1, place], f"{'def'[place]}  Held out, temperature 1", "step", f"pass@{k} (%)")
+            label(axes[1, place], f"{'def'[place]}  Held out, {summary.setting}", "step", f"pass@{k} (%)")
         lines = [summary.lines[name] for name in summary.curves]
         handles = [Line2D([], [], color=line.color, ls=line.dash, marker=line.marker, ms=4.5) for line in lines]
         figure.legend(handles, list(summary.curves), loc="outside lower center", ncols=4, handlelength=2.6)
@@ -122,7 +131,7 @@ def draw_column(axes: Axes, summary: Summary, column: str, scale: float) -> None
 
 def build(data: Data) -> Built:
     """Load, summarise and draw."""
-    summary = summarise(data.study)
+    summary = data.first(summarise)
     return Built(draw(summary), notes=summary.notes)
 
 
@@ -131,7 +140,7 @@ ENTRY = Entry(
     "Figure 4: schedules of the band",
     "Control along a constant, a linear and a cosine schedule beside GRPO without control. The paper finds the "
     "constant one unstable late in training, and the linear one best.",
-    ("controllers",),
+    ("long", "controllers"),
     build,
 )
 

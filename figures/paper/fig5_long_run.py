@@ -13,11 +13,10 @@ from figures.curves import draw_arms, draw_held_out, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.estimates import held_out
 from figures.paper.published import line_of_method, methods, pick
-from figures.parts import absent, is_too_high, schedule_of
+from figures.parts import absent, drawn_from, is_too_high, schedule_of, setting_of_curves
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 
-BIN = 5  # steps that a row of curves.csv is of
 BASELINES = ("grpo", "clip_higher", "clip_cov")
 
 
@@ -27,6 +26,7 @@ class Summary:
 
     Args:
         steps: of the longest run.
+        setting: name of the sampling setting of `pass_at`.
         curves: rows of the arms shown.
         pass_at: held-out pass@k over training, by k and arm.
         published: rows of the paper's Table 3.
@@ -34,6 +34,7 @@ class Summary:
     """
 
     steps: int
+    setting: str
     curves: pd.DataFrame
     pass_at: Mapping[int, Mapping[str, pd.DataFrame]]
     published: pd.DataFrame
@@ -55,21 +56,22 @@ def controlled(arms: set[str]) -> dict[str, str]:
 
 
 def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
-    """Return what the figure shows: the long runs, or those of the constant part where there are none."""
-    part = "long" if "grpo" in study.arms("long") else "constant"
+    """Return what the figure shows: the part of long runs, or the main one where there is none."""
+    part = "long" if "grpo" in study.arms("long") else study.main
     ours = controlled(study.arms(part))
     shown = [*(name for name in BASELINES if name in study.arms(part)), *ours.values()]
     if not shown:
-        raise NothingToDrawError("the training study (controllers/curves.csv)")
-    notes = [] if part == "long" else ["Not there: the long runs; shown are those of the constant part."]
+        raise NothingToDrawError("a training study (curves.csv)")
+    notes = [drawn_from(study, part)]
     notes += absent(BASELINES, set(shown))
     notes += [f"Not there: {kind}." for kind in ("Algorithm 1", "predictive control") if kind not in ours]
     curves = study.curves[(study.curves.part == part) & study.curves.arm.isin(shown)]
-    every = study.evaluations[study.evaluations.part == part]
+    every, setting = setting_of_curves(study.evaluations[study.evaluations.part == part])
     rows = {name: same for name in shown if len(same := every[every.arm == name])}
-    pass_at = {k: {name: held_out(same, k) for name, same in rows.items()} for k in (1, 32)}
-    steps = int(curves.step.max()) + BIN
-    return Summary(steps, curves, pass_at, pick(numbers, table=3), tuple(notes))
+    most = int(every.samples.min()) if len(every) else 32
+    pass_at = {k: {name: held_out(same, k) for name, same in rows.items()} for k in (1, min(most, 32))}
+    steps = int(curves.step.max() + curves.step.drop_duplicates().sort_values().diff().min())
+    return Summary(steps, setting, curves, pass_at, pick(numbers, table=3), tuple(notes))
 
 
 def draw(summary: Summary) -> Figure:
@@ -81,7 +83,7 @@ def draw(summary: Summary) -> Figure:
         label(axes[0, 0], f"a  Entropy, {summary.steps} steps", "step", "entropy (nats/token)")
         for letter, place, (k, curves) in zip("bc", (1, 2), summary.pass_at.items(), strict=True):
             draw_held_out(axes[0, place], curves)
-            label(axes[0, place], f"{letter}  Held out, temperature 1", "step", f"pass@{k} (%)")
+            label(axes[0, place], f"{letter}  Held out, {summary.setting}", "step", f"pass@{k} (%)")
         draw_published(axes[1, 0], pick(summary.published, benchmark="MATH-500"))
         label(axes[1, 0], "d  The paper: MATH-500", "samples (thousands)", "mean@32 (%)")
         draw_published(axes[1, 1], pick(summary.published, benchmark="AIME-25"))
@@ -104,7 +106,7 @@ def draw_published(axes: Axes, rows: pd.DataFrame) -> None:
 
 def build(data: Data) -> Built:
     """Load, summarise and draw."""
-    summary = summarise(data.study, data.paper())
+    summary = data.first(lambda study: summarise(study, data.paper()))
     return Built(draw(summary), notes=summary.notes)
 
 
@@ -113,7 +115,7 @@ ENTRY = Entry(
     "Figure 5: long runs",
     "Whether control keeps a long run improving. a to c: our runs; error bars are 95 % intervals over prompts. d, e: "
     "the paper's Table 3, its own long run at 100 to 400 thousand samples.",
-    ("controllers", "paper_tables.csv"),
+    ("long", "controllers", "paper_tables.csv"),
     build,
 )
 

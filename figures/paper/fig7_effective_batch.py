@@ -1,5 +1,6 @@
 """Figure 7: how many rollouts of a group are used on steps that a filter acts on."""
 
+import math
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -11,11 +12,11 @@ from matplotlib.figure import Figure
 from figures.arms import PREDICTIVE, arm_of, in_order
 from figures.curves import handle
 from figures.entry import Built, Entry, main_of
-from figures.parts import absent
-from figures.study import Data, NothingToDrawError
+from figures.parts import absent, drawn_from
+from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 
-WINDOW = 25  # steps averaged
+WINDOWS = 12  # that a run is cut into, of at least 25 steps each
 WANTED = ("algorithm1", "released", "rejection", "soft")
 SIDES = {1: "above the band", -1: "below the band"}
 
@@ -36,20 +37,28 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def summarise(steps: pd.DataFrame) -> Summary:
-    """Return the mean effective group size over filtered steps, in windows of 25 steps, over seeds and parts."""
-    arms = [name for name in in_order(set(steps.arm)) if name in WANTED or arm_of(name).family == PREDICTIVE]
-    rows = steps[steps.arm.isin(arms) & steps.part.isin(["constant", "linear"])].dropna(subset=["band_indicator"])
+def summarise(study: Study) -> Summary:
+    """Return the mean effective group size over filtered steps, in windows, over seeds and parts.
+
+    Rows of the curves are means over some steps: those all of whose steps lie on one side of the band are counted.
+    """
+    curves = study.curves[study.curves.part.isin([study.main, "linear"])]
+    arms = [name for name in in_order(set(curves.arm)) if name in WANTED or arm_of(name).family == PREDICTIVE]
+    rows = curves[curves.arm.isin(arms)].dropna(subset=["band_indicator"])
     if rows.empty:
-        raise NothingToDrawError("steps of the training study's filters (controllers/steps.csv)")
-    rows = rows.assign(step=WINDOW * (rows.step // WINDOW + 0.5), side=rows.band_indicator.astype(int))
+        raise NothingToDrawError("curves of a training study's filters (curves.csv)")
+    row = int(rows.step.drop_duplicates().sort_values().diff().min()) if rows.step.nunique() > 1 else 1
+    window = row * math.ceil(max(25, (rows.step.max() + row) / WINDOWS) / row)
+    # A mean of 1 or -1: every one of its steps.
+    rows = rows.assign(step=window * (rows.step // window + 0.5), side=rows.band_indicator.astype(int))
     every = rows.groupby(["arm", "step"]).size().rename("every").reset_index()
     filtered = rows[rows.side != 0].groupby(["arm", "side", "step"]).effective_group_size
     sizes = filtered.agg(size="mean", count="size").reset_index().merge(every, on=["arm", "step"])
     sizes = sizes.assign(share=sizes["count"] / sizes.every)[["arm", "side", "step", "size", "share"]]
     parts = ", ".join(sorted(set(rows.part)))
-    notes = [f"From every step of one seed of each arm; parts: {parts}.", *absent(WANTED, set(arms))]
-    return Summary(sizes, float(steps.effective_group_size.max()), tuple(notes))
+    said = f"Windows of {window} steps; counted are means of {row} steps that lie wholly on one side of the band."
+    notes = [drawn_from(study, parts), said, *absent(WANTED, set(arms))]
+    return Summary(sizes, float(curves.effective_group_size.max()), tuple(notes))
 
 
 def draw(summary: Summary) -> Figure:
@@ -80,17 +89,17 @@ def draw_side(axes: Axes, sizes: pd.DataFrame, arms: list[str]) -> None:
 
 def build(data: Data) -> Built:
     """Load, summarise and draw."""
-    summary = summarise(data.study.steps)
+    summary = data.first(summarise)
     return Built(draw(summary), notes=summary.notes)
 
 
 ENTRY = Entry(
     "fig7_effective_batch",
     "Figure 7: effective group size on filtered steps",
-    "Rollouts with a weight above 0 on steps with entropy outside the band, in windows of 25 steps; the larger a "
-    "marker, the more of the window's steps it stands for. Dotted: all rollouts of a group. Above the band Algorithm 1 "
+    "Rollouts with a weight above 0 on steps with entropy outside the band; the larger a marker, the more"
+    "  of the window's steps it stands for. Dotted: all rollouts of a group. Above the band Algorithm 1 "
     "keeps advantages of at least 0, below it those of at most 0.",
-    ("controllers",),
+    ("long", "controllers"),
     build,
 )
 

@@ -6,9 +6,10 @@ import pandas as pd
 
 from figures.arms import arm_of, in_order
 from figures.entry import Built, Entry, main_of
-from figures.paper.cells import measured, printed, table
+from figures.estimates import Estimate
+from figures.paper.cells import in_percent, measured, printed, table
 from figures.paper.published import methods, pick
-from figures.parts import sizes_of
+from figures.parts import sizes_there
 from figures.study import Data
 
 MODELS = {6: "Llama-3.1-8B-Instruct", 7: "Qwen3-8B-Base", 8: "Qwen3-14B-Base"}
@@ -42,11 +43,11 @@ def of_model(number: int) -> Callable[[Data], Built]:
     """Return what builds the table of another model: the paper's numbers, and ours of larger models."""
 
     def build(data: Data) -> Built:
-        sizes = sizes_of(data.study, "t1")
+        sizes, setting = sizes_there(data)
         largest = sizes[sizes.parameters == sizes.parameters.max()]
         ours = {
             f"{arm_of(row['arm']).text}, {row['parameters'] / 1e6:.2g} million parameters": {
-                "ours: pass@1 (%)": f"{100 * row['value']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+                f"ours: pass@1 at {setting} (%)": in_percent(Estimate(row["value"], row["low"], row["high"]))
             }
             for row in largest.to_dict("records")
         }
@@ -70,7 +71,7 @@ ENTRIES = (
             f"table{number}_model",
             f"Table {number}: {model}",
             f"The paper's numbers for {model}, percent as printed, and our largest model where it was run.",
-            ("controllers", "paper_tables.csv"),
+            ("long", "controllers", "paper_tables.csv"),
             of_model(number),
         )
         for number, model in MODELS.items()

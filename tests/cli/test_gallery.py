@@ -43,7 +43,7 @@ def test_all_is_made_of_the_committed_tables(command, tmp_path, undrawn):
 def test_the_page_says_what_studies_numbers_are_of(tmp_path):
     known = {"study": "mine", "runs": 7, "runs_missing": ["a", "b"], "git_commits": {"0123456789abcdef": 7}}
     (tmp_path / "provenance.json").write_text(json.dumps(known))
-    said = source_of("controllers", Data(controllers=tmp_path))
+    said = source_of("controllers", Data(tables=tmp_path))
     for word in ("study tables mine", "7 runs", "2 of its protocol missing", "commit 0123456789"):
         assert word in said
 

@@ -99,10 +99,17 @@ def test_no_two_arms_look_the_same():
     assert arm_of("solved_bonus_directional_linear").line == ARMS["solved_bonus_directional"].line
 
 
-def test_grpo_of_the_constant_part_stands_in_for_that_of_other_parts():
+def test_the_main_part_is_that_of_most_arms():
+    table = pd.concat([curve("grpo", 0.5), curve("grpo", 0.5, part="linear"), curve("soft", 0.4, part="linear")])
+    assert study(curves=table).main == "linear"
+    assert study(curves=table, runs=runs({"part": "constant", "arm": "soft"})).main == "constant"
+    assert study().main == ""
+
+
+def test_grpo_of_the_main_part_stands_in_for_that_of_other_parts():
     table = pd.concat([curve("grpo", 0.5), curve("soft", 0.4), curve("soft", 0.3, part="linear")])
-    assert rows_of(table, "linear", ["grpo", "soft"]).entropy.tolist() == [0.3, 0.5]
-    assert rows_of(table, "linear", ["soft"]).entropy.tolist() == [0.3]
+    assert rows_of(table, "linear", ["grpo", "soft"], "constant").entropy.tolist() == [0.3, 0.5]
+    assert rows_of(table, "linear", ["soft"], "constant").entropy.tolist() == [0.3]
 
 
 def test_names_say_schedules_and_targets_that_are_too_high():
@@ -129,15 +136,19 @@ def test_the_measured_condition_is_of_the_papers_methods():
     assert not any("condition" in note for note in found.notes)
 
 
-def test_schedules_fall_back_on_short_runs_and_say_so():
+def test_schedules_are_parts_of_their_own_where_no_long_part_has_them():
     table = pd.concat([curve("grpo", 0.5), curve("soft", 0.5), curve("soft", 0.5, part="linear")])
     chosen, notes = fig4_schedules.chosen(study(curves=table))
     assert chosen == {"constant": ("constant", "soft"), "linear": ("linear", "soft")}
-    assert "long runs" in notes[0]
+    assert notes == ["Controller: soft weights.", "Not there: cosine."]
     table = pd.concat([table, curve("soft_cosine", 0.5, part="long")])
+    assert fig4_schedules.chosen(study(curves=table))[0] == chosen
+    table = pd.concat([table, curve("soft_linear", 0.5, part="long")])
     chosen, notes = fig4_schedules.chosen(study(curves=table))
-    assert chosen == {"cosine": ("long", "soft_cosine")}
-    assert notes == ["Controller: soft weights.", "Not there: constant, linear."]
+    assert chosen == {kind: ("long", f"soft_{kind}") for kind in ("cosine", "linear")}
+    assert notes == ["Controller: soft weights.", "Not there: constant."]
+    with pytest.raises(NothingToDrawError, match="two schedules"):
+        fig4_schedules.summarise(study(curves=curve("soft", 0.5)))
 
 
 def test_schedules_are_compared_under_one_controller():
@@ -149,7 +160,7 @@ def test_schedules_are_compared_under_one_controller():
 
 def test_too_high_a_target_is_shown_beside_grpo_without_one():
     rows = pd.concat([curve("grpo", 0.5, part="long"), curve("grpo", 0.5), curve("soft", 0.5, part="too_high")])
-    assert set(map(tuple, fig8_too_high.chosen(rows)[["part", "arm"]].to_numpy())) == {
+    assert set(map(tuple, fig8_too_high.chosen(rows, "long")[["part", "arm"]].to_numpy())) == {
         ("long", "grpo"),
         ("too_high", "soft"),
     }
@@ -186,7 +197,7 @@ def test_baselines_stand_in_their_families_with_their_ends():
 def test_group_sizes_are_of_filtered_steps_alone():
     steps = curve("algorithm1", 0.7, 0.6, 0.5, band_indicator=[1, 1, 0], effective_group_size=[3.0, 5.0, 8.0])
     steps = pd.concat([steps, curve("grpo", 0.7, band_indicator=[1], effective_group_size=[8.0])])
-    found = fig7_effective_batch.summarise(steps)
+    found = fig7_effective_batch.summarise(study(curves=steps))
     assert found.sizes.to_dict("records") == [
         {"arm": "algorithm1", "side": 1, "step": 12.5, "size": 4.0, "share": pytest.approx(2 / 3)}
     ]
@@ -309,12 +320,13 @@ def test_sizes_are_of_arms_that_ran_with_both_models():
         {"part": "twice", "arm": "grpo", "seed": 0, "parameters": 400},
     )
     held = [evaluation("4 0"), evaluation("2 0", arm="soft"), evaluation("4 4", part="twice")]
-    found = sizes_of(study(runs=rows, evaluations=held), "t1")
+    found, setting = sizes_of(study(runs=rows, evaluations=held))
+    assert setting == "temperature 1"
     assert found[["part", "parameters", "arm", "value"]].to_numpy().tolist() == [
         ["constant", 200, "grpo", 0.5],
         ["twice", 400, "grpo", 1.0],
     ]
-    assert sizes_of(study(runs=rows[:3], evaluations=held[:2]), "t1").empty
+    assert sizes_of(study(runs=rows[:3], evaluations=held[:2]))[0].empty
 
 
 def test_the_end_of_a_run_is_its_last_step_by_the_most_samples():
@@ -350,7 +362,7 @@ def test_all_methods_are_in_one_table():
 
 def test_the_benchmark_has_ours_and_the_papers_side_by_side():
     final = evaluations(evaluation("4 0"), evaluation("4 2", arm="clip_cov", setting="paper"))
-    found, _ = table2_main.summarise(final, Data().paper())
+    found, _ = table2_main.summarise(study(evaluations=final), Data().paper())
     assert found.loc["GRPO", "ours, temperature 1: pass@1 (%)"].startswith("50.0 [")
     assert found.loc["GRPO", "paper: Avg pass@32"] == "74.0"
     assert found.loc["Clip-Cov", "ours, 0.6 / 0.95 / 20: pass@1 (%)"].startswith("75.0 [")
@@ -361,10 +373,11 @@ def test_the_benchmark_has_ours_and_the_papers_side_by_side():
 
 def test_progress_is_by_quarters():
     rows = evaluations(*(evaluation("4 0", step=step, part="long") for step in (200, 400, 600, 800)), evaluation("4 4"))
-    found, notes = table3_progress.summarise(rows, Data().paper())
+    found, notes = table3_progress.summarise(study(evaluations=rows), Data().paper())
     assert found.loc["GRPO, pass@1"].str[:4].tolist() == ["50.0"] * 4
     assert found.loc["the paper's GRPO+Entrocraft, AIME-25 mean@32"].tolist() == ["13.1", "14.2", "14.8", "16.2"]
-    assert notes == ("Ours: the long part at steps 200, 400, 600, 800.",)
+    assert notes[0] == "Of the study given, part long."
+    assert notes[1] == "Ours: steps 200, 400, 600, 800, sampled at temperature 1."
 
 
 def test_the_papers_arithmetic_disagrees_in_three_places():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,18 @@ def test_jobs_are_shared_out_over_gpus(job, tmp_path):
     scheduler, _ = schedule(jobs, at_once=3, gpus=("4", "7"))
     assert scheduler.run()
     assert [job.result.read_text() for job in jobs] == ["4", "7", "4", "7"]
+
+
+def test_jobs_of_one_run_take_turns_and_keep_their_places(job, tmp_path):
+    """The second of a run waits for the first, not for what comes after both."""
+    code = "import pathlib, time; time.sleep(0.2); pathlib.Path({!r}).touch()"
+    jobs = [job(name, code.format(str(tmp_path / f"{name}.result"))) for name in ("a1", "a2", "b", "c", "d")]
+    jobs[1] = replace(jobs[1], log=jobs[0].log)
+    scheduler, said = schedule(jobs, at_once=2)
+    assert scheduler.run()
+    done = [line.partition("] ")[2].partition(":")[0] for line in said]
+    assert sorted(done) == ["a1", "a2", "b", "c", "d"]
+    assert done.index("a1") < done.index("a2") < done.index("d")
 
 
 def test_a_failure_is_reported_and_the_others_go_on(job, tmp_path):

@@ -93,7 +93,9 @@ class Scheduler:
         for job in list(self.waiting):
             if len(self.running) == self.at_once:
                 break
-            if job.done or job.ready:
+            # Jobs of one run take turns; one whose run is in hand keeps its place.
+            in_hand = any(running.job.log == job.log for running in self.running)
+            if job.done or (job.ready and not in_hand):
                 self.waiting.remove(job)
                 if not job.done and not self.start(job):
                     elsewhere.append(job)
