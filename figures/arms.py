@@ -38,8 +38,10 @@ PREDICTIVE = "predictive (ours)"
 ARMS: dict[str, Arm] = {
     "grpo": Arm("GRPO", BASE, Line(INK, "-", "o"), "GRPO"),
     "bonus_0.003": Arm("bonus 0.003", BONUS, Line(SKY, DASHED, "<"), "GRPO+EntropyLoss"),
+    "bonus_0.01": Arm("bonus 0.01", BONUS, Line(PINK, "-", "v"), "GRPO+EntropyLoss"),
     "bonus_0.03": Arm("bonus 0.03", BONUS, Line(ORANGE, "-", "v")),
     "aec": Arm("AEC", BONUS, Line(GREEN, DOTTED, ">")),
+    "grpo_half_rate": Arm("GRPO, half the rate", BASE, Line(INK, DASHED, "s")),
     "clip_higher": Arm("Clip-Higher", CLIPS, Line(GREEN, "-", "P"), "GRPO+Clip-Higher"),
     "clip_cov": Arm("Clip-Cov", CLIPS, Line(SKY, DASHED, "X"), "GRPO+Clip-Cov"),
     "kl_cov": Arm("KL-Cov", CLIPS, Line(ORANGE, DOTTED, "p")),
@@ -66,6 +68,9 @@ ARMS: dict[str, Arm] = {
     "solved_bonus": Arm("solved bonus", PREDICTIVE, Line(BLUE, DASHED, "o")),
     "solved_bonus_directional": Arm("solved bonus, directional", PREDICTIVE, Line(BLUE, "-", "o")),
 }
+# Arms of the study of long runs alone.
+LONG = ("grpo_half_rate", "bonus_0.01")
+CONTROLLERS = [name for name in ARMS if name not in LONG]
 FAMILIES = tuple(dict.fromkeys(arm.family for arm in ARMS.values()))
 # The controller that stands for all predictive ones, where a figure has room for one: the first that was run.
 LEADING = ("solved_bonus_directional", "solved_bonus", "soft_directional", "soft", "rejection_directional", "rejection")

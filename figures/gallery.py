@@ -12,14 +12,18 @@ from figures.own import (
     authority_map,
     comparison,
     controllers,
+    decision,
     ledger_bars,
     positives_negatives,
     prediction,
+    saturation,
     sign_rule_map,
     simulated,
     simulated_schedules,
     square_wave,
+    table_condition,
     table_control,
+    table_decision,
 )
 from figures.paper import (
     fig1_overview,
@@ -60,9 +64,13 @@ OWN = (
     controllers.ENTRY,
     comparison.ENTRY,
     square_wave.ENTRY,
+    saturation.ENTRY,
+    decision.ENTRY,
 )
 TABLES = (
     table_control.ENTRY,
+    table_decision.ENTRY,
+    table_condition.ENTRY,
     table1_properties.ENTRY,
     table2_main.ENTRY,
     table3_progress.ENTRY,

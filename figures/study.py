@@ -17,7 +17,8 @@ STUDIES = ("controllers", "long")
 CURVES = (
     *("part", "arm", "seed", "step", "entropy", "entropy_standard_error", "entropy_low", "entropy_high"),
     *("reward_mean", "accepted_fraction", "effective_group_size", "band_indicator", "log_likelihood_positive"),
-    *("log_likelihood_negative", "kl", "dH_measured", "dH_first_order", "dH_tabular"),
+    *("log_likelihood_negative", "kl", "dH_measured", "dH_first_order", "dH_tabular", "condition_tokens"),
+    *("condition_sequences", "sign_rule_agreement", "delta_p_agreement"),
 )
 EVALUATIONS = ("part", "arm", "seed", "step", "setting", "samples", "entropy", "distinct", "counts")
 # What is read of each table of a study; `entrocraft study tables` writes them.
@@ -122,6 +123,10 @@ class Data:
     def long(self) -> Study:
         """The training study of long runs."""
         return self.study if self.tables else load_study(self.folder / "long")
+
+    def training(self, name: str) -> Study:
+        """Return one of `STUDIES`."""
+        return self.long if name == "long" else self.study
 
     def first(self, summarise: Callable[[Study], T]) -> T:
         """Return what is made of the long study, or of that of controllers where it has not what that takes."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from figures.ledger.number import Number
 from figures.ledger.selection import averages_off, select, violations
-from figures.ledger.training import comparison, entropy_change, filtered_change, likelier, run
+from figures.ledger.training import CONTROLLERS, comparison, decision, entropy_change, filtered_change, likelier, run
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ MEASURES = {
     "likelier": Measure(likelier, ("controllers/curves",)),
     "filtered_change": Measure(filtered_change, ("controllers/curves",)),
     "comparison": Measure(comparison, ("controllers/comparison",)),
+    "decision": Measure(decision, ("long/decision",)),
     "violations": Measure(violations, ("audit/responses",)),
     "averages_off": Measure(averages_off, ("paper_tables",)),
 }
@@ -37,4 +38,6 @@ MEASURES = {
 def tables_of(use: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the files that a number comes from, relative to `figures/data`."""
     names = MEASURES[use].tables or (str(options["table"]),)
-    return tuple(f"{name}.csv" for name in names)
+    # Training numbers are of the study of controllers unless they say.
+    study = str(options.get("study", CONTROLLERS))
+    return tuple(f"{name.replace(f'{CONTROLLERS}/', f'{study}/')}.csv" for name in names)

@@ -8,7 +8,7 @@ import pandas as pd
 from figures.ledger.number import MISSING, Number
 from figures.load import near_entropy
 from figures.paper.table_arithmetic import averages
-from figures.study import Data
+from figures.study import STUDIES, Data
 
 NORMAL_95 = 1.96
 STATISTICS: dict[str, Callable[[pd.Series], float]] = {
@@ -21,7 +21,7 @@ STATISTICS: dict[str, Callable[[pd.Series], float]] = {
 def table_of(data: Data, name: str) -> pd.DataFrame:
     """Return a table of `figures/data`, without its ending; those of the training study from where `data` has them."""
     folder, _, stem = name.rpartition("/")
-    return getattr(data.study, stem) if folder == "controllers" else data.table(name, ())
+    return getattr(data.training(folder), stem) if folder in STUDIES else data.table(name, ())
 
 
 def rows_where(rows: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:

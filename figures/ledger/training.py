@@ -1,12 +1,14 @@
 """Numbers of the training study, over the seeds of an arm; what has no rows has no value."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from figures.ledger.number import MISSING, Number
 from figures.ledger.selection import rows_where
 from figures.study import Data
+
+CONTROLLERS = "controllers"
 
 
 def over_runs(values: Mapping[int, float]) -> Number:
@@ -29,11 +31,11 @@ def by_seed(rows: pd.DataFrame, part: str, arm: str) -> Iterable[tuple[int, pd.D
         yield int(str(seed)), same
 
 
-def run(data: Data, *, part: str, arm: str, column: str, minus: str = "") -> Number:
-    """Return a column of `runs.csv` over the seeds of an arm, or its difference to another arm's, seed by seed."""
+def run(data: Data, *, part: str, arm: str, column: str, minus: str = "", study: str = CONTROLLERS) -> Number:
+    """Return a column of a study's `runs.csv` over the seeds of an arm, or its difference to another arm's."""
 
     def values(name: str) -> dict[int, float]:
-        return {seed: float(rows[column].iloc[0]) for seed, rows in by_seed(data.study.runs, part, name)}
+        return {seed: float(rows[column].iloc[0]) for seed, rows in by_seed(data.training(study).runs, part, name)}
 
     found = values(arm)
     if minus:
@@ -78,13 +80,42 @@ def filtered_change(data: Data, *, part: str, arm: str, column: str, side: int) 
     return over_runs(found)
 
 
-def comparison(data: Data, *, part: str, arm: str, setting: str, quantity: str, comparison: str) -> Number:
+def comparison(
+    data: Data, *, part: str, arm: str, setting: str, quantity: str, comparison: str, study: str = CONTROLLERS
+) -> Number:
     """Return a row of `comparison.csv`, with its 95 % interval over seeds and prompts."""
     wanted = {"part": part, "arm": arm, "setting": setting, "quantity": quantity, "comparison": comparison}
-    rows = rows_where(data.study.comparison, wanted)
+    rows = rows_where(data.training(study).comparison, wanted)
     if rows.empty:
         return MISSING
-    row = rows.iloc[0]
+    return estimated(rows.iloc[0], ("low",), ("high",))
+
+
+def decision(
+    data: Data, *, question: str, quantity: str, comparison: str, setting: str, study: str = "long", whole: bool = True
+) -> Number:
+    """Return a row of `decision.csv` with the ends of its 95 % intervals: over seeds and prompts, and t over seeds.
+
+    Args:
+        data: the tables.
+        question: of the protocol.
+        quantity: `pass@k` or `plateau`.
+        comparison: what is compared, as the table names it.
+        setting: sampling setting.
+        study: of `STUDIES`.
+        whole: whether there is no number while runs or evaluations of the question are missing.
+    """
+    answers = rows_where(data.training(study).decision, {"question": question})
+    if whole and (answers.verdict == "incomplete").any():
+        return MISSING
+    rows = rows_where(answers, {"quantity": quantity, "comparison": comparison, "setting": setting})
+    if rows.empty or rows.value.isna().all():
+        return MISSING
+    return estimated(rows.iloc[0], ("low", "seeds_low"), ("high", "seeds_high"))
+
+
+def estimated(row: pd.Series, low: Sequence[str], high: Sequence[str]) -> Number:
+    """Return a row's value with the lowest of its lower ends and the highest of its upper ones."""
     seeds = int(row.seeds)
-    low, high = (None if end != end else float(end) for end in (row.low, row.high))
-    return Number(float(row.value), low, high, f"{seeds} seed{'s' if seeds > 1 else ''}", seeds)
+    least, most = (None if pd.isna(end) else float(end) for end in (row[list(low)].min(), row[list(high)].max()))
+    return Number(float(row.value), least, most, f"{seeds} seed{'s' if seeds > 1 else ''}", seeds)

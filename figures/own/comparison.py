@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.arms import ARMS, arm_of, in_order
+from figures.arms import CONTROLLERS, arm_of, in_order
 from figures.curves import PERCENT
 from figures.entry import Built, Entry, main_of
 from figures.parts import absent
@@ -48,7 +48,7 @@ def summarise(comparison: pd.DataFrame) -> Summary:
         raise NothingToDrawError("the comparison with GRPO (controllers/comparison.csv)")
     arms = in_order(set(rows.arm))
     few = [arm_of(name).text for name in arms if rows[rows.arm == name].seeds.max() < 3]
-    notes = absent([name for name in ARMS if name != "grpo"], set(arms))
+    notes = absent([name for name in CONTROLLERS if name != "grpo"], set(arms))
     if few:
         which = "all" if len(few) == len(arms) else ", ".join(few)
         notes.append(f"Of fewer than three seeds, whose spread the intervals hardly see: {which}.")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from figures.arms import ARMS, arm_of, in_order
+from figures.arms import CONTROLLERS, arm_of, in_order
 from figures.curves import PERCENT, draw_point, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.parts import absent
@@ -43,7 +43,7 @@ def summarise(study: Study) -> Summary:
     runs = runs.assign(effective_sample_size=runs.effective_sample_size.fillna(runs.accepted_fraction))
     means = runs.groupby("arm")[list(MEASURES)].mean()
     means = means.loc[in_order(set(means.index))]
-    return Summary(runs, means, tuple(absent(list(ARMS), set(means.index))))
+    return Summary(runs, means, tuple(absent(CONTROLLERS, set(means.index))))
 
 
 def draw(summary: Summary) -> Figure:

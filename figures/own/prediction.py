@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.arms import ARMS, arm_of, in_order
+from figures.arms import CONTROLLERS, arm_of, in_order
 from figures.curves import legend_below
 from figures.entry import Built, Entry, main_of
 from figures.parts import absent
@@ -59,7 +59,7 @@ def summarise(study: Study) -> Summary:
     r2 = runs.groupby("arm")[list(columns)].mean().rename(columns=columns)
     r2 = r2.loc[in_order(set(r2.index))]
     fits = {name: r_squared(steps.dH_measured, steps[name]) for name in FORMULAS}
-    return Summary(steps, fits, r2, tuple(absent(list(ARMS), set(r2.index))))
+    return Summary(steps, fits, r2, tuple(absent(CONTROLLERS, set(r2.index))))
 
 
 def draw(summary: Summary) -> Figure:

@@ -130,7 +130,8 @@ def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:
     axes.set_xscale("log", base=2)
     shown = DRAWS[: max(map(len, found.values()), default=len(DRAWS))]
     axes.set_xticks(shown, [str(k) for k in shown])
-    axes.set_ylim(0, 100)
+    highest = max((got.high for estimates in found.values() for got in estimates if got.high == got.high), default=1)
+    axes.set_ylim(0, PERCENT * min(1.1 * highest, 1))
 
 
 def build(data: Data) -> Built:

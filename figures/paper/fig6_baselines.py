@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.arms import ARMS, BASE, FAMILIES, arm_of, in_order
+from figures.arms import BASE, CONTROLLERS, FAMILIES, arm_of, in_order
 from figures.curves import draw_arms, draw_band
 from figures.entry import Built, Entry, main_of
 from figures.parts import absent
@@ -47,7 +47,7 @@ def summarise(curves: pd.DataFrame) -> Summary:
     families = {name: [arm for arm in present if arm_of(arm).family == name] for name in every if name != BASE}
     last = rows[rows.step == rows.step.max()]
     ends = {name: float(last[last.arm == name].entropy.mean()) for name in present}
-    notes = absent(list(ARMS), set(present))
+    notes = absent(CONTROLLERS, set(present))
     beyond = [arm_of(name).text for name in present if rows[rows.arm == name].entropy.max() > HIGHEST]
     if beyond:
         notes.append(f"Above the {HIGHEST:g} nat shown for some time: {', '.join(beyond)}.")

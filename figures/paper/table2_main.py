@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from figures.arms import ARMS, arm_of, in_order
+from figures.arms import arm_of, in_order
 from figures.entry import Built, Entry, main_of
 from figures.paper.cells import measured, printed, table, without_dashes
 from figures.paper.published import methods, pick
-from figures.parts import absent, drawn_from
+from figures.parts import drawn_from
 from figures.study import Data, NothingToDrawError, Study
 from figures.tables import SETTING_NAMES
 
@@ -32,10 +32,9 @@ def summarise(study: Study, numbers: pd.DataFrame) -> tuple[pd.DataFrame, tuple[
             **seeds,
             **(published(paper, arm_of(name).paper) if arm_of(name).paper else {}),
         }
-    wanted = [name for name, arm in ARMS.items() if arm.paper]
     matched = {arm_of(name).paper for name in set(own.arm)}
     rows |= {f"({name})": published(paper, name) for name in methods(paper) if name not in matched}
-    return without_dashes(table(rows)), (drawn_from(study, study.main), *absent(wanted, set(own.arm)))
+    return without_dashes(table(rows)), (drawn_from(study, study.main),)
 
 
 def published(paper: pd.DataFrame, method: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from figures.gallery import ENTRIES, source_of
 from figures.study import COLUMNS, Data
 
 KEYS = ("part", "arm", "seed", "step")
-OF_STUDIES = [name for name, made in ENTRIES.items() if "controllers" in made.sources]
+OF_STUDIES = [name for name, made in ENTRIES.items() if {"controllers", "long"} & set(made.sources)]
 
 
 @pytest.fixture
@@ -91,6 +91,15 @@ def study(tmp_path):
     ]
     tables = {"runs": runs, "curves": curves, "steps": curves, "comparison": differences}
     tables |= {"evaluations": evaluations, "final": last}
+    ends = {"low": 0, "high": 0.2, "seeds_low": -0.1, "seeds_high": 0.3, "seeds": 2, "detectable": 0.2}
+    sides = {"part": "constant", "arm": "soft", "against_part": "constant", "against": "grpo"}
+    asked = {"question": "pays", **sides, "setting": "paper", **ends}
+    tables["decision"] = [
+        {**asked, "quantity": "pass@1", "comparison": "best", "value": 0.1, "verdict": "open"},
+        {**asked, "quantity": "pass@32", "comparison": "end", "value": 0.1},
+        {**asked, "quantity": "plateau", "comparison": "arm", "value": 40},
+        {**asked, "quantity": "plateau", "comparison": "factor", "value": None},
+    ]
     folder = tmp_path / "study"
     folder.mkdir()
     for name, rows in tables.items():
@@ -106,7 +115,7 @@ def test_a_whole_study_can_be_drawn(command, tmp_path, undrawn, study):
     assert {path.stem for path in (tmp_path / "pictures").iterdir()} == set(OF_STUDIES)
 
 
-@pytest.mark.parametrize("kept", ["runs", "curves", "steps", "evaluations", "final", "comparison"])
+@pytest.mark.parametrize("kept", list(COLUMNS))
 def test_part_of_a_study_can_be_drawn(command, tmp_path, undrawn, study, kept):
     for file in study.iterdir():
         if file.stem != kept:

@@ -14,11 +14,15 @@ from figures.own import (
     ledger_bars,
     positives_negatives,
     prediction,
+    saturation,
     sign_rule_map,
     simulated_schedules,
     square_wave,
+    table_condition,
     table_control,
+    table_decision,
 )
+from figures.own import decision as decision_figure
 from figures.paper import (
     fig2_likelihood,
     fig4_schedules,
@@ -202,6 +206,84 @@ def test_group_sizes_are_of_filtered_steps_alone():
         {"arm": "algorithm1", "side": 1, "step": 12.5, "size": 4.0, "share": pytest.approx(2 / 3)}
     ]
     assert found.group_size == 8
+
+
+def decision(**columns):
+    sides = {"question": "pays", "part": "constant", "arm": "soft", "against_part": "constant", "against": "grpo"}
+    rows = {**sides, "setting": "t1", "low": -0.1, "high": 0.2, "seeds_low": -0.3, "seeds_high": 0.1, "seeds": 2}
+    return pd.DataFrame([{**rows, **columns}]).reindex(columns=COLUMNS["decision"])
+
+
+ANSWER = {"quantity": "pass@1", "comparison": "best", "value": 0.05, "verdict": "open", "detectable": 0.2}
+
+
+def test_saturation_shows_the_gap_to_training_and_the_plateaus():
+    """20 steps of reward 0.5 and 20 of 0.7, held out 1/2 and 1/4: gaps of 0 and of 0.45."""
+    rows = pd.concat([curve(arm, *[0.5] * 8, reward_mean=[0.5] * 4 + [0.7] * 4) for arm in ("grpo", "soft")])
+    held = [evaluation(counts, step=step, arm=arm) for arm in ("grpo", "soft") for step, counts in HELD.items()]
+    asked = [
+        decision(quantity="plateau", comparison="arm", value=30),
+        decision(quantity="plateau", comparison="against"),
+    ]
+    found = saturation.summarise(study(curves=rows, evaluations=evaluations(*held), decision=pd.concat(asked)))
+    assert found.gap["soft"].to_numpy().tolist() == [[20, 0.0], [40, pytest.approx(0.45)]]
+    assert found.plateaus == {"soft": 30}
+    assert found.setting == "temperature 1"
+
+
+HELD = {0: "0 0", 20: "4 0", 40: "2 0"}
+
+
+def test_an_answer_is_in_words_with_both_intervals():
+    rows = pd.concat(
+        [
+            decision(**ANSWER),
+            decision(quantity="pass@32", comparison="end", value=0.1),
+            decision(**ANSWER | {"verdict": "incomplete"}, question="later", part="high", seeds=1),
+        ]
+    )
+    of = study(curves=curve("grpo", 0.5), decision=rows)
+    found = decision_figure.summarise(of)
+    assert list(found.answers.index) == ["soft weights less GRPO", "soft weights (high) less GRPO"]
+    assert found.pass_at["soft"][["k", "low", "high"]].to_numpy().tolist() == [[32, -0.3, 0.2]]
+    assert found.notes[-1].endswith("nothing decided: soft weights (high) less GRPO.")
+    cells, _ = table_decision.summarise(of)
+    assert cells.loc["soft weights less GRPO"].to_dict() == {
+        "seeds": "2",
+        "last three less best three (points)": "+5.0 [-10.0, +20.0]",
+        "t over seeds": "-30.0, +10.0",
+        "verdict": "open",
+        "could be seen": "+20.0",
+        "pass@32 at the end": "+10.0 [-10.0, +20.0]",
+        "its plateau (step)": "-",
+        "the other's": "-",
+        "factor": "-",
+    }
+    with pytest.raises(NothingToDrawError):
+        decision_figure.summarise(study())
+
+
+def test_plateaus_that_are_not_reached_are_said():
+    rows = decision(quantity="plateau", comparison="arm", value=None, high=None, low=2200)
+    assert table_decision.plateau(rows, "arm", ".0f") == "not reached [2200, -]"
+
+
+def test_the_condition_is_ranked_against_what_follows():
+    """Entropy falls faster the more the condition holds: ranks agree to the letter, and steps explain all of it."""
+    shares = [0.1, 0.2, 0.4, 0.5, 0.7, 0.9]
+    columns = {"condition_tokens": np.repeat(shares, 4), "entropy": np.repeat([1, 0.99, 0.97, 0.93, 0.85, 0.7], 4)}
+    rows = pd.DataFrame({"part": "constant", "arm": "grpo", "seed": 0, "step": range(0, 120, 5), **columns})
+    held = [evaluation(f"{right} 0", step=20 * place) for place, right in enumerate([0, 1, 2, 3, 3, 4, 4])]
+    of = study(curves=rows.reindex(columns=COLUMNS["curves"]), evaluations=evaluations(*held))
+    (run,) = table_condition.runs_of(of)
+    assert run.condition_tokens.tolist() == pytest.approx(shares)
+    assert run["to:entropy"].tolist()[:5] == pytest.approx([-0.01, -0.02, -0.04, -0.08, -0.15])
+    assert run["to:pass@1"].tolist() == [0.125, 0.125, 0.125, 0.0, 0.125, 0.0]
+    assert table_condition.rank_correlation(run.condition_tokens, run["to:entropy"]) == pytest.approx(-1)
+    assert np.isnan(table_condition.rank_correlation(run.condition_tokens, run["to:entropy"], run.step))
+    found, note = table_condition.summarise(of)
+    assert note == "Of 1 runs of the study given."
+    assert found.iloc[0].tolist() == ["-1.00", "-", found.iloc[0, 2], found.iloc[0, 3]]
 
 
 def test_reactions_are_over_the_seeds_that_arrived():

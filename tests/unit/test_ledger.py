@@ -4,7 +4,7 @@ import pytest
 
 from figures.ledger.claims import claim_of
 from figures.ledger.conditions import condition_of, follows
-from figures.ledger.measures import MEASURES
+from figures.ledger.measures import MEASURES, tables_of
 from figures.ledger.number import MISSING, Number, as_text
 from figures.ledger.page import measured
 from figures.ledger.selection import select
@@ -26,6 +26,11 @@ def data(tmp_path):
         + "constant,nsr,1,0,0.7,-1,-2,1,4\n",
         "controllers/comparison.csv": "part,arm,setting,quantity,comparison,value,low,high,seeds\n"
         "constant,nsr,t1,pass@1,same_samples,-0.2,-0.3,-0.1,2\nconstant,nsr,training,reward,same_samples,-0.2,,,1\n",
+        "long/runs.csv": "part,arm,seed,entropy_end\nlinear,nsr,0,0.3\n",
+        "long/decision.csv": "question,setting,quantity,comparison,value,low,high,seeds_low,seeds_high,verdict,seeds\n"
+        "pays,paper,pass@1,best,0.03,0.02,0.04,0.01,0.05,above,5\n"
+        "pays,paper,plateau,factor,,0.8,,,,,5\n"
+        "later,paper,pass@1,best,0.03,0.02,0.04,,,incomplete,1\n",
         "simulations/some.csv": "cell,kind,value,error,weight,other\n"
         "a,x,1,0.1,1,0.5\nb,x,3,0.1,3,0.5\nb,y,4,0.1,0,0.5\n",
     }
@@ -69,10 +74,31 @@ def test_what_has_no_rows_is_not_measured(data):
     assert as_text(MISSING, ".2f") == "not yet measured"
 
 
+def test_answers_have_the_ends_of_both_intervals_once_the_question_is_whole(data):
+    def of(question, quantity="pass@1", comparison="best", **options):
+        wanted = {"question": question, "quantity": quantity, "comparison": comparison, "setting": "paper"}
+        return MEASURES["decision"].make(data, **wanted, **options)
+
+    found = of("pays")
+    assert (found.value, found.low, found.high, found.over, found.seeds) == (0.03, 0.01, 0.05, "5 seeds", 5)
+    assert of("pays", "plateau", "factor") == MISSING
+    assert of("later") == MISSING
+    early = of("later", whole=False)
+    assert (early.value, early.low, early.high, early.seeds) == (0.03, 0.02, 0.04, 1)
+
+
+def test_numbers_name_the_tables_of_their_study():
+    assert tables_of("run", {"column": "rmse"}) == ("controllers/runs.csv",)
+    assert tables_of("run", {"column": "rmse", "study": "long"}) == ("long/runs.csv",)
+    assert tables_of("decision", {}) == ("long/decision.csv",)
+
+
 def test_numbers_of_training_are_over_seeds(data):
     def of(use, arm="nsr", **options):
         return MEASURES[use].make(data, part="constant", arm=arm, **options)
 
+    long = MEASURES["run"].make(data, part="linear", arm="nsr", column="entropy_end", study="long")
+    assert (long.value, long.seeds) == (0.3, 1)
     end = of("run", column="entropy_end")
     assert (end.value, end.low, end.high, end.seeds) == pytest.approx((0.85, 0.8, 0.9, 2))
     assert end.over == "seeds 0, 1"

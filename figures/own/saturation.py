@@ -1,0 +1,121 @@
+"""Whether a long run goes on improving: held-out pass@1, entropy on its band, and what is learnt by heart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from figures.arms import arm_of, in_order
+from figures.curves import PERCENT, draw_arms, draw_band, draw_held_out, legend_below
+from figures.entry import Built, Entry, main_of
+from figures.estimates import held_out
+from figures.parts import drawn_from, setting_of_curves
+from figures.study import Data, NothingToDrawError, Study
+from figures.style import SETTINGS, WIDTH, label
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the figure shows, of the arms of the most seeds.
+
+    Args:
+        curves: their rows.
+        setting: name of the sampling setting of `held_out`.
+        held_out: pass@1 over training by arm.
+        gap: training reward less held-out pass@1 at temperature 1, by arm: columns step, value.
+        plateaus: step from which pass@1 is flat, by arm; nothing of an arm whose curve is not.
+        notes: what it is of.
+    """
+
+    curves: pd.DataFrame
+    setting: str
+    held_out: Mapping[str, pd.DataFrame]
+    gap: Mapping[str, pd.DataFrame]
+    plateaus: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+def gap_of(curves: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Return training reward since the evaluation before less held-out pass@1 at each one, mean over seeds.
+
+    Args:
+        curves: rows of an arm.
+        evaluations: of the same arm at temperature 1, where training samples too.
+    """
+    found = held_out(evaluations, 1)
+    rows = []
+    for before, (_, now) in zip(found.step, found.iloc[1:].iterrows(), strict=False):
+        since = curves[(curves.step >= before) & (curves.step < now.step)]
+        rows.append((now.step, since.reward_mean.mean() - now["mean"]))
+    return pd.DataFrame(rows, columns=["step", "value"])
+
+
+def summarise(study: Study) -> Summary:
+    """Return what the figure shows, of the main part."""
+    curves = study.curves[study.curves.part == study.main]
+    every = study.evaluations[study.evaluations.part == study.main]
+    if curves.empty or every.empty or study.decision.empty:
+        raise NothingToDrawError("a study that answers questions (curves.csv, evaluations.csv, decision.csv)")
+    seeds = every.groupby("arm").seed.nunique()
+    arms = in_order(set(seeds[seeds == seeds.max()].index))
+    shown, setting = setting_of_curves(every)
+    at_one = every[every.setting == "t1"]
+    answers = study.decision[(study.decision.quantity == "plateau") & (study.decision.setting == shown.setting.iloc[0])]
+    plateaus: dict[str, float] = {}
+    for side, part, name in (("arm", "part", "arm"), ("against", "against_part", "against")):
+        rows = answers[(answers.comparison == side) & (answers[part] == study.main)].dropna(subset=["value"])
+        plateaus |= {str(row[name]): float(row["value"]) for row in rows.to_dict("records")}
+    flat = [f"{arm_of(name).text} from step {plateaus[name]:.0f}" for name in arms if name in plateaus]
+    return Summary(
+        curves[curves.arm.isin(arms)],
+        setting,
+        {name: held_out(shown[shown.arm == name], 1) for name in arms},
+        {name: gap_of(curves[curves.arm == name], at_one[at_one.arm == name]) for name in arms},
+        {name: plateaus[name] for name in arms if name in plateaus},
+        (
+            f"{drawn_from(study, study.main)} Arms of the most seeds there: {seeds.max()}.",
+            f"Flat by the protocol's rule: {', '.join(flat) or 'none by the end'}.",
+        ),
+    )
+
+
+def draw(summary: Summary) -> Figure:
+    """Return the figure."""
+    arms = list(summary.held_out)
+    with plt.rc_context(SETTINGS):
+        figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.4), layout="constrained")
+        draw_held_out(axes[0], summary.held_out)
+        for name, step in summary.plateaus.items():
+            axes[0].axvline(step, color=arm_of(name).line.color, ls=arm_of(name).line.dash, lw=0.9, alpha=0.7)
+        label(axes[0], f"a  Held out, {summary.setting}", "step", "pass@1 (%)")
+        draw_band(axes[1], summary.curves)
+        draw_arms(axes[1], summary.curves, arms, "entropy")
+        label(axes[1], "b  Entropy", "step", "entropy (nats/token)")
+        for name, rows in summary.gap.items():
+            line = arm_of(name).line
+            axes[2].plot(rows.step, PERCENT * rows.value, color=line.color, ls=line.dash, marker=line.marker, ms=4)
+        label(axes[2], "c  Learnt by heart", "step", "training less held-out, temp. 1 (points)")
+        legend_below(figure, arms, 5)
+    return figure
+
+
+def build(data: Data) -> Built:
+    """Load, summarise and draw."""
+    summary = summarise(data.long)
+    return Built(draw(summary), notes=summary.notes)
+
+
+ENTRY = Entry(
+    "saturation",
+    "Long runs: does improvement last?",
+    "a: held-out pass@1, intervals over prompts; upright lines: where an arm's curve is flat by the rule that the "
+    "protocol fixed. b: entropy; least to greatest seed shaded. c: the training reward since the last evaluation less "
+    "held-out pass@1, both at temperature 1: what is learnt of the training prompts alone.",
+    ("long",),
+    build,
+)
+
+if __name__ == "__main__":
+    main_of(ENTRY)
