@@ -21,10 +21,13 @@ SETTINGS = {
     "checkpoint": {"every": 10, "keep": 2, "rollouts_every": 0},
     "log": {"tensorboard": False},
 }
+# Over a preset, which has an output of its own.
+TINY = {"config": "countdown-large", "device": "cpu", "hidden": 16, "layers": 1, "heads": 2, "feed_forward": 16}
+TINY |= {"iterations": 2, "batch_size": 4}
 PROTOCOL = {
     "base": {"config": ["countdown-small"], "settings": SETTINGS},
     "arms": {"plain": {"config": ["grpo"]}, "broken": {"settings": {"model": {"path": "/no/such/model"}}}},
-    "models": {"tiny": {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 16, "iterations": 2, "batch_size": 4}},
+    "models": {"tiny": TINY},
     "parts": {
         "only": {"seeds": {"plain": [3], "broken": [0]}},
         "grown": {"model": "tiny", "settings": {"steps": 20}, "seeds": {"plain": [0]}},

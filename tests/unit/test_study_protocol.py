@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainer.parsing import as_yaml, load_config
+from trainer.parsing import as_yaml, described_presets, load_config
 from trainer.study.plan import Choice, check_runs, differing, merged, plan
-from trainer.study.protocol import load_protocol
+from trainer.study.protocol import STUDIES, load_protocol
 
 TREE = {
     "base": {"config": ["countdown-small"], "settings": {"steps": 3, "theory": {"probe_rows": 4}}},
@@ -140,6 +140,11 @@ def test_a_protocol_that_cannot_be_used_is_refused(written, changes, words):
     with pytest.raises(ValueError, match="mine") as refused:
         load_protocol(written(**changes))
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("name", list(described_presets(STUDIES)))
+def test_shipped_protocols_can_be_run(name):
+    assert plan(load_protocol(name), Path("out"))
 
 
 def test_an_unknown_protocol_is_refused(tmp_path):

@@ -96,8 +96,9 @@ def model_job(protocol: Protocol, output: Path, name: str) -> Job:
         name=f"model {name}",
         kind=("pretrain", name),
         command=(
-            *("pretrain", f"--output={folder}"),
+            "pretrain",
             *(f"--{key}={value}" for key, value in protocol.models[name].items()),
+            f"--output={folder}",  # last: a preset among them has an output of its own
         ),
         settings=None,
         log=folder.with_name(f"{folder.name}.log"),
