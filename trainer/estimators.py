@@ -89,10 +89,13 @@ def plurality(groups: tuple[tuple[int, int], ...], silent: int, k: int) -> float
     everyone = silent + sum(count for count, _ in groups)
     kept = k / everyone
     expected = 0.0
-    for most in range(1, min(k, max((count for count, _ in groups), default=0)) + 1):
+    largest = max((count for count, _ in groups), default=0)
+    # Of the commonest answer at most as many completions are left out as are left out of all.
+    for most in range(max(1, largest - (everyone - k)), min(k, largest) + 1):
         # [t, z]: t answers have `most` votes, none has more, z completions are kept; `worth` is the sum of the tied
         # answers' shares right, times that probability.
-        chance = np.zeros((k // most + 1, k + 1))
+        tied = min(k // most, sum(count >= most for count, _ in groups))
+        chance = np.zeros((tied + 1, k + 1))
         chance[0] = binomial(silent + sum(count for count, _ in groups if count < most), kept, k)
         worth = np.zeros_like(chance)
         for count, good in groups:
@@ -114,10 +117,11 @@ def with_answer(
         most: the most votes any answer may have.
         share: how many of the answer's completions are right.
     """
-    gap = np.arange(len(votes)) - np.arange(len(votes))[:, None]
-    fewer = np.where((gap >= 0) & (gap < most), votes[gap], 0.0)
     tied = votes[most] * chance[:-1, :-most]
-    chance, worth, tied_worth = chance @ fewer, worth @ fewer, votes[most] * worth[:-1, :-most] + share * tied
+    tied_worth = votes[most] * worth[:-1, :-most] + share * tied
+    chance, worth = (
+        np.stack([np.convolve(row, votes[:most])[: len(votes)] for row in table]) for table in (chance, worth)
+    )
     chance[1:, most:] += tied
     worth[1:, most:] += tied_worth
     return chance, worth
