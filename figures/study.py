@@ -18,7 +18,8 @@ CURVES = (
     *("part", "arm", "seed", "step", "entropy", "entropy_standard_error", "entropy_low", "entropy_high"),
     *("reward_mean", "accepted_fraction", "effective_group_size", "band_indicator", "log_likelihood_positive"),
     *("log_likelihood_negative", "kl", "dH_measured", "dH_first_order", "dH_tabular", "condition_tokens"),
-    *("condition_sequences", "sign_rule_agreement", "delta_p_agreement"),
+    *("condition_sequences", "sign_rule_agreement", "delta_p_agreement", "share_above", "share_below"),
+    *("effective_group_size_above", "effective_group_size_below"),
 )
 EVALUATIONS = ("part", "arm", "seed", "step", "setting", "samples", "entropy", "distinct", "counts")
 # What is read of each table of a study; `entrocraft study tables` writes them.
@@ -39,7 +40,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "decision": (
         *("question", "part", "arm", "against_part", "against", "setting", "quantity", "comparison", "value", "low"),
-        *("high", "seeds_low", "seeds_high", "verdict", "detectable", "seeds", "samples", "samples_against"),
+        *("high", "seeds_low", "seeds_high", "margin", "verdict", "detectable", "seeds", "samples", "samples_against"),
     ),
 }
 T = TypeVar("T")
@@ -87,9 +88,14 @@ class Study:
 
     @cached_property
     def main(self) -> str:
-        """The part of most arms, of several the first by name; "" where there is none."""
-        rows = pd.concat([table[["part", "arm"]] for table in (self.runs, self.curves, self.evaluations, self.final)])
-        arms = rows.drop_duplicates().groupby("part").size()
+        """The part of most arms, of several the first by name; "" where there is none.
+
+        By evaluations, where reused runs stand under their own part alone; by runs and curves where there are none.
+        """
+        evaluated, trained = (self.evaluations, self.final), (self.runs, self.curves)
+        tables = trained if all(table[table.part != "base"].empty for table in evaluated) else evaluated
+        rows = pd.concat([table[["part", "arm"]] for table in tables])
+        arms = rows[rows.part != "base"].drop_duplicates().groupby("part").size()
         return str(arms.idxmax()) if len(arms) else ""
 
     def arms(self, part: str) -> set[str]:
@@ -108,34 +114,44 @@ class Data:
 
     Args:
         folder: of the tables, with a folder each for the audit and the simulations.
-        tables: of one training study, in place of all those in `folder`.
+        tables: of one training study, in place of those in `folder`.
+        instead_of: which one of `STUDIES` they stand for; None for all of them.
     """
 
     folder: Path = DATA
     tables: Path | None = None
+    instead_of: str | None = None
 
     @cached_property
     def study(self) -> Study:
         """The training study of controllers."""
-        return load_study(self.tables or self.folder / "controllers")
+        return load_study(self.folder_of("controllers"))
 
     @cached_property
     def long(self) -> Study:
         """The training study of long runs."""
-        return self.study if self.tables else load_study(self.folder / "long")
+        return load_study(self.folder_of("long"))
 
     def training(self, name: str) -> Study:
         """Return one of `STUDIES`."""
-        return self.long if name == "long" else self.study
+        return {"controllers": self.study, "long": self.long}[name]
 
     def first(self, summarise: Callable[[Study], T]) -> T:
         """Return what is made of the long study, or of that of controllers where it has not what that takes."""
-        if self.tables is None:
-            try:
-                return summarise(self.long)
-            except NothingToDrawError:
-                pass
-        return summarise(self.study)
+        try:
+            return summarise(self.long)
+        except NothingToDrawError:
+            return summarise(self.study)
+
+    @property
+    def evaluated(self) -> Study:
+        """The long study, or that of controllers where it has no evaluations."""
+        return self.study if self.long.last.empty else self.long
+
+    def folder_of(self, source: str) -> Path:
+        """Return the folder of a source's tables."""
+        replaced = source in STUDIES and self.instead_of in (None, source)
+        return self.tables if self.tables and replaced else self.folder / source
 
     @cached_property
     def audit(self) -> LoadedAudit:
@@ -161,6 +177,5 @@ class Data:
 
     def provenance(self, source: str) -> Mapping[str, Any]:
         """Return what is known of how a folder of tables was made; empty where nothing is."""
-        own = self.tables if source in STUDIES and self.tables else self.folder / source
-        file = own / "provenance.json"
+        file = self.folder_of(source) / "provenance.json"
         return json.loads(file.read_text()) if file.is_file() else {}

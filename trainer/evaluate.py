@@ -11,7 +11,7 @@ from trainer.config import TrainConfig
 from trainer.data import PromptSource, Row, encode_prompts, max_new_tokens
 from trainer.engine import Engine, build_engine
 from trainer.estimators import Estimate, bootstrap, majority_at_k, pass_at_k
-from trainer.evaluation_settings import Setting, build_settings
+from trainer.evaluation_settings import Setting, build_settings, evaluation_key
 from trainer.methods.stages import RewardFunction
 from trainer.model import Policy
 from trainer.rewards import Rewards, judged
@@ -269,11 +269,10 @@ def evaluate_settings(
     """Yield the evaluation of a policy on every held-out set in every setting, as each finishes, with progress bars."""
     chosen, rollout = config.evaluation, config.rollout
     engine = partial(build_engine(rollout), stop=rollout.stop)
-    named = config.data.prompts is not None and isinstance(config.data.held_out, dict)
     for held_out in prompts.held_out_sets if chosen.prompts else ():
         rows = prompts.held_out_rows(held_out, chosen.prompts)
         for setting in build_settings(chosen) if rows else ():
-            key = f"{held_out}/{setting.name}" if named else setting.name
+            key = evaluation_key(config, held_out, setting.name)
             own, quiet = len(workers.part(len(rows))), not workers.main
             with tqdm(total=own, desc=f"evaluate {key}", unit="prompt", leave=False, disable=quiet) as progress:
                 yield evaluate(

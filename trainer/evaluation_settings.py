@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from trainer.config import EVALUATION_SETTINGS, EvaluationConfig
+from trainer.config import EVALUATION_SETTINGS, EvaluationConfig, TrainConfig
 from trainer.methods.lookup import nearest
 from trainer.sampling import Sampling
 
@@ -44,6 +44,24 @@ def build_settings(config: EvaluationConfig) -> tuple[Setting, ...]:
         wanted = config.pass_at or tuple(2**power for power in range(samples.bit_length()))
         settings.append(Setting(name, known[name], samples, tuple(sorted({1, *(k for k in wanted if k <= samples)}))))
     return tuple(settings)
+
+
+def evaluation_keys(config: TrainConfig) -> list[str]:
+    """Return what the evaluations of a run are called: settings, or `set/setting` where held-out sets have names."""
+    return [
+        evaluation_key(config, held_out, name) for held_out in named_sets(config) for name in config.evaluation.settings
+    ]
+
+
+def evaluation_key(config: TrainConfig, held_out: str, setting: str) -> str:
+    """Return what the evaluation of a held-out set in a setting is called."""
+    return f"{held_out}/{setting}" if held_out in named_sets(config) and held_out else setting
+
+
+def named_sets(config: TrainConfig) -> list[str]:
+    """Return the names of the held-out sets, "" for one that the configuration does not name."""
+    held_out = config.data.held_out
+    return list(held_out) if config.data.prompts is not None and isinstance(held_out, dict) else [""]
 
 
 def own_sampling(name: str, values: Mapping[str, float]) -> Sampling:

@@ -1,12 +1,14 @@
 """The command `entrocraft figures ledger`."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
 from figures.ledger.page import page_of
-from figures.study import Data
+from figures.ledger.training import CONTROLLERS
+from figures.study import STUDIES, Data
 
 PAGE = "paper_repro.md"
 
@@ -20,15 +22,25 @@ def ledger_parser() -> ArgumentParser:
     )
     parser.add_argument("--output", type=Path, default=Path(PAGE), help="the page; an earlier one is replaced")
     parser.add_argument(
-        "--tables", type=Path | None, default=None, help="a training study's tables, instead of the committed ones"
+        *("--tables",),
+        type=Path | None,
+        default=None,
+        help="a training study's tables, instead of the committed ones of the study of that name, else of controllers",
     )
     return parser
+
+
+def study_of(tables: Path | None) -> str:
+    """Return the study that tables stand for: the one that their provenance names, or that of controllers."""
+    file = (tables or Path()) / "provenance.json"
+    name = json.loads(file.read_text()).get("study") if tables and file.is_file() else None
+    return name if name in STUDIES else CONTROLLERS
 
 
 def ledger_command(arguments: Sequence[str]) -> int:
     """Run `entrocraft figures ledger`: write the page, say which verdicts no longer follow from their numbers."""
     chosen = ledger_parser().parse_args(arguments)
-    text, disagreeing = page_of(Data(tables=chosen.tables))
+    text, disagreeing = page_of(Data(tables=chosen.tables, instead_of=study_of(chosen.tables)))
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.write_text(text, encoding="utf-8")
     for row in disagreeing:

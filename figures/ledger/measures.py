@@ -6,7 +6,16 @@ from typing import Any
 
 from figures.ledger.number import Number
 from figures.ledger.selection import averages_off, select, violations
-from figures.ledger.training import CONTROLLERS, comparison, decision, entropy_change, filtered_change, likelier, run
+from figures.ledger.training import (
+    CONTROLLERS,
+    LONG,
+    comparison,
+    decision,
+    entropy_change,
+    filtered_change,
+    likelier,
+    run,
+)
 
 
 @dataclass(frozen=True)
@@ -15,21 +24,23 @@ class Measure:
 
     Args:
         make: data and options to the number.
-        tables: files of `figures/data` that it reads, without ending; empty where an option says.
+        tables: files that it reads, without ending; empty where its option `table` says.
+        study: training study that they are of unless its option `study` says; "" for files of `figures/data`.
     """
 
     make: Callable[..., Number]
     tables: tuple[str, ...] = ()
+    study: str = ""
 
 
 MEASURES = {
     "select": Measure(select),
-    "run": Measure(run, ("controllers/runs",)),
-    "entropy_change": Measure(entropy_change, ("controllers/runs", "controllers/curves")),
-    "likelier": Measure(likelier, ("controllers/curves",)),
-    "filtered_change": Measure(filtered_change, ("controllers/curves",)),
-    "comparison": Measure(comparison, ("controllers/comparison",)),
-    "decision": Measure(decision, ("long/decision",)),
+    "run": Measure(run, ("runs",), CONTROLLERS),
+    "entropy_change": Measure(entropy_change, ("runs", "curves"), CONTROLLERS),
+    "likelier": Measure(likelier, ("curves",), CONTROLLERS),
+    "filtered_change": Measure(filtered_change, ("curves",), CONTROLLERS),
+    "comparison": Measure(comparison, ("comparison",), CONTROLLERS),
+    "decision": Measure(decision, ("decision",), LONG),
     "violations": Measure(violations, ("audit/responses",)),
     "averages_off": Measure(averages_off, ("paper_tables",)),
 }
@@ -37,7 +48,7 @@ MEASURES = {
 
 def tables_of(use: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the files that a number comes from, relative to `figures/data`."""
-    names = MEASURES[use].tables or (str(options["table"]),)
-    # Training numbers are of the study of controllers unless they say.
-    study = str(options.get("study", CONTROLLERS))
-    return tuple(f"{name.replace(f'{CONTROLLERS}/', f'{study}/')}.csv" for name in names)
+    measure = MEASURES[use]
+    names = measure.tables or (str(options["table"]),)
+    study = str(options.get("study", measure.study))
+    return tuple(f"{study}/{name}.csv" if study else f"{name}.csv" for name in names)

@@ -6,9 +6,9 @@ import pandas as pd
 
 from figures.ledger.number import MISSING, Number
 from figures.ledger.selection import rows_where
-from figures.study import Data
+from figures.study import STUDIES, Data
 
-CONTROLLERS = "controllers"
+CONTROLLERS, LONG = STUDIES
 
 
 def over_runs(values: Mapping[int, float]) -> Number:
@@ -61,22 +61,26 @@ def likelier(data: Data, *, part: str, arm: str) -> Number:
     return over_runs(found)
 
 
-def filtered_change(data: Data, *, part: str, arm: str, column: str, side: int) -> Number:
-    """Return a column's mean over the later half of the filtered 5-step bins less that over the earlier half.
+def filtered_change(data: Data, *, part: str, arm: str, side: str, study: str = CONTROLLERS) -> Number:
+    """Return the effective group size over the later half of a run's steps outside its band less the earlier half.
 
     Args:
         data: the tables.
         part: of the study.
         arm: of the part.
-        column: of `curves.csv`.
-        side: 1 for bins wholly above the band, -1 for those below it.
+        side: `above` or `below` the band.
+        study: of `STUDIES`.
     """
     found = {}
-    for seed, rows in by_seed(data.study.curves, part, arm):
-        values = rows[rows.band_indicator == side].sort_values("step")[column]
-        half = len(values) // 2
-        if half:
-            found[seed] = float(values.iloc[-half:].mean() - values.iloc[:half].mean())
+    for seed, rows in by_seed(data.training(study).curves, part, arm):
+        rows = rows[rows[f"share_{side}"] > 0].sort_values("step")
+        steps = rows[f"share_{side}"]
+        # A row in the middle belongs to both halves by its share.
+        later = ((steps.cumsum() - steps.sum() / 2) / steps).clip(0, 1) * steps
+        sizes = rows[f"effective_group_size_{side}"]
+        if len(rows) > 1:
+            after, before = (float((sizes * half).sum() / half.sum()) for half in (later, steps - later))
+            found[seed] = after - before
     return over_runs(found)
 
 
@@ -92,7 +96,7 @@ def comparison(
 
 
 def decision(
-    data: Data, *, question: str, quantity: str, comparison: str, setting: str, study: str = "long", whole: bool = True
+    data: Data, *, question: str, quantity: str, comparison: str, setting: str, study: str = LONG, whole: bool = True
 ) -> Number:
     """Return a row of `decision.csv` with the ends of its 95 % intervals: over seeds and prompts, and t over seeds.
 

@@ -21,6 +21,8 @@ from figures.tables import SETTING_NAMES
 
 DECIDING = "best"
 AT_THE_END = "end"
+# Marker of a verdict, and what it is filled with where not with its colour.
+MARKS = {"above": ("^", ""), "below": ("v", ""), "open": ("o", "white"), "incomplete": ("x", "")}
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Summary:
     Args:
         answers: a row a question, in the setting that verdicts are of; index: its words.
         setting: name of that setting.
-        pass_at: by arm of the main part, differences to the same arm at the last step: columns k, value, low, high.
+        pass_at: of the decided questions of most seeds within the main part, by arm: differences to the same other arm
+            at the last step, columns k, value, low, high.
         against: that arm's name.
         notes: what it is of.
     """
@@ -73,7 +76,8 @@ def summarise(study: Study) -> Summary:
     answers = answers_of(study)
     setting = str(answers.setting.iloc[0])
     every = study.decision[(study.decision.setting == setting) & (study.decision.comparison == AT_THE_END)]
-    inside = answers[(answers.part == study.main) & (answers.against_part == study.main)]
+    whole = answers[answers.verdict != "incomplete"]
+    inside = whole[(whole.part == study.main) & (whole.against_part == study.main)]
     against = str(inside.against.mode().iloc[0]) if len(inside) else ""
     first = inside[(inside.against == against) & (inside.seeds == inside.seeds.max())]
     pass_at = {}
@@ -83,6 +87,9 @@ def summarise(study: Study) -> Summary:
         pass_at[str(name)] = widest(rows)
     open_ones = [text for text, verdict in answers.verdict.items() if verdict == "incomplete"]
     notes = [drawn_from(study, study.main)]
+    if pass_at:
+        names = ", ".join(arm_of(name).text for name in pass_at)
+        notes.append(f"b: the arms of the most seeds with all of their runs ({names}).")
     if open_ones:
         notes.append(f"Runs or evaluations are still missing, nothing decided: {'; '.join(map(str, open_ones))}.")
     return Summary(answers, SETTING_NAMES.get(setting, setting), pass_at, against, tuple(notes))
@@ -101,16 +108,15 @@ def draw(summary: Summary) -> Figure:
         draw_answers(axes[0], summary.answers)
         label(axes[0], f"a  pass@1, {summary.setting}", "last three less the other's best three (points)", "")
         draw_pass_at(axes[1], summary.pass_at)
-        title = f"b  pass@K at the last step, less {arm_of(summary.against).text}" if summary.against else "b  pass@K"
+        title = f"b  pass@K at the last step{f', less {arm_of(summary.against).text}' if summary.against else ''}"
         label(axes[1], title, "K (samples a prompt)", "difference (points)")
         handles: list[Any] = [
             Line2D([], [], color=INK, lw=3),
             Line2D([], [], color=INK, lw=1),
-            Line2D([], [], color=INK, ls="none", marker="o"),
-            Line2D([], [], color=INK, ls="none", marker="o", mfc="white"),
+            *(Line2D([], [], color=INK, ls="none", marker=mark, mfc=face or INK) for mark, face in MARKS.values()),
         ]
-        names = ["95 %, seeds and prompts resampled", "95 %, t over seeds", "decided", "open or incomplete"]
-        figure.legend(handles, names, loc="outside lower center", ncols=4)
+        names = ["95 %, seeds and prompts resampled", "95 %, t over seeds", *MARKS]
+        figure.legend(handles, names, loc="outside lower center", ncols=6, columnspacing=1.2)
     return figure
 
 
@@ -120,11 +126,13 @@ def draw_answers(axes: Axes, answers: pd.DataFrame) -> None:
         line = arm_of(row["arm"]).line
         axes.hlines(place, PERCENT * row["seeds_low"], PERCENT * row["seeds_high"], color=line.color, lw=1)
         axes.hlines(place, PERCENT * row["low"], PERCENT * row["high"], color=line.color, lw=3, alpha=0.6)
-        face = line.color if row["verdict"] in ("above", "below") else "white"
-        axes.plot(PERCENT * row["value"], place, "o", color=line.color, mfc=face, ms=6, zorder=3)
+        mark, face = MARKS[row["verdict"]]
+        axes.plot(PERCENT * row["value"], place, mark, color=line.color, mfc=face or line.color, ms=6, zorder=3)
         seeds = f"{row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
         axes.text(1.01, place, seeds, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
     axes.axvline(0, color=INK, lw=0.8)
+    for margin in answers.margin.dropna().unique():
+        axes.axvline(PERCENT * margin, color=INK, lw=1, ls=":")
     axes.set_yticks(range(len(answers)), list(answers.index), fontsize=9)
     axes.set_ylim(len(answers) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -162,7 +170,8 @@ ENTRY = Entry(
     "What the long study decides",
     "a: held-out pass@1, mean of the last three evaluations, less the other arm's best three in a row, chosen on one "
     "half of the prompts and measured on the other; by the protocol's rule an arm is better where both intervals lie "
-    "wholly above one point. b: pass@K at the last step, from 256 samples a prompt, with the ends of both intervals.",
+    "wholly above its margin (dotted), and not better where both lie wholly below. b: pass@K of the last checkpoints, "
+    "of the most samples drawn of each, with the ends of both intervals.",
     ("long",),
     build,
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -25,7 +26,7 @@ class Summary:
         setting: name of the sampling setting of `held_out`.
         held_out: pass@1 over training by arm.
         gap: training reward less held-out pass@1 at temperature 1, by arm: columns step, value.
-        plateaus: step from which pass@1 is flat, by arm; nothing of an arm whose curve is not.
+        plateaus: step from which pass@1 is flat by the protocol's rule, by arm; NaN of an arm whose curve is not.
         notes: what it is of.
     """
 
@@ -38,7 +39,7 @@ class Summary:
 
 
 def gap_of(curves: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return training reward since the evaluation before less held-out pass@1 at each one, mean over seeds.
+    """Return the training reward between two evaluations less the mean held-out pass@1 of both, over seeds.
 
     Args:
         curves: rows of an arm.
@@ -46,10 +47,26 @@ def gap_of(curves: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
     """
     found = held_out(evaluations, 1)
     rows = []
-    for before, (_, now) in zip(found.step, found.iloc[1:].iterrows(), strict=False):
-        since = curves[(curves.step >= before) & (curves.step < now.step)]
-        rows.append((now.step, since.reward_mean.mean() - now["mean"]))
+    for (start, before), (end, after) in pairwise(zip(found.step, found["mean"], strict=True)):
+        between = curves[(curves.step >= start) & (curves.step < end)]
+        rows.append(((start + end) / 2, between.reward_mean.mean() - (before + after) / 2))
     return pd.DataFrame(rows, columns=["step", "value"])
+
+
+def plateaus_of(answers: pd.DataFrame, part: str) -> dict[str, float]:
+    """Return the steps from which the arms of a part are flat, each by the question of the most seeds; NaN: not flat.
+
+    Args:
+        answers: rows of `decision.csv` on plateaus, in one sampling setting.
+        part: of the study.
+    """
+    sides = []
+    for side, of, arm in (("arm", "part", "arm"), ("against", "against_part", "against")):
+        rows = answers[(answers.comparison == side) & (answers[of] == part)]
+        sides.append(rows.assign(name=rows[arm], inside=rows.part == rows.against_part))
+    # Those wholly of the part last: they hold where as many seeds were asked otherwise.
+    every = pd.concat(sides).sort_values(["seeds", "inside"], kind="stable").drop_duplicates("name", keep="last")
+    return dict(zip(every.name, every.value.astype(float), strict=True))
 
 
 def summarise(study: Study) -> Summary:
@@ -63,20 +80,18 @@ def summarise(study: Study) -> Summary:
     shown, setting = setting_of_curves(every)
     at_one = every[every.setting == "t1"]
     answers = study.decision[(study.decision.quantity == "plateau") & (study.decision.setting == shown.setting.iloc[0])]
-    plateaus: dict[str, float] = {}
-    for side, part, name in (("arm", "part", "arm"), ("against", "against_part", "against")):
-        rows = answers[(answers.comparison == side) & (answers[part] == study.main)].dropna(subset=["value"])
-        plateaus |= {str(row[name]): float(row["value"]) for row in rows.to_dict("records")}
-    flat = [f"{arm_of(name).text} from step {plateaus[name]:.0f}" for name in arms if name in plateaus]
+    found = plateaus_of(answers, study.main)
+    plateaus = {name: found[name] for name in arms if name in found}
+    flat = [f"{arm_of(name).text} {'never' if at != at else f'from step {at:.0f}'}" for name, at in plateaus.items()]
     return Summary(
         curves[curves.arm.isin(arms)],
         setting,
         {name: held_out(shown[shown.arm == name], 1) for name in arms},
         {name: gap_of(curves[curves.arm == name], at_one[at_one.arm == name]) for name in arms},
-        {name: plateaus[name] for name in arms if name in plateaus},
+        plateaus,
         (
             f"{drawn_from(study, study.main)} Arms of the most seeds there: {seeds.max()}.",
-            f"Flat by the protocol's rule: {', '.join(flat) or 'none by the end'}.",
+            f"Flat by the protocol's rule: {', '.join(flat) or 'not asked'}.",
         ),
     )
 
@@ -96,7 +111,7 @@ def draw(summary: Summary) -> Figure:
         for name, rows in summary.gap.items():
             line = arm_of(name).line
             axes[2].plot(rows.step, PERCENT * rows.value, color=line.color, ls=line.dash, marker=line.marker, ms=4)
-        label(axes[2], "c  Learnt by heart", "step", "training less held-out, temp. 1 (points)")
+        label(axes[2], "c  Training less held out", "step", "difference at temperature 1 (points)")
         legend_below(figure, arms, 5)
     return figure
 
@@ -111,8 +126,9 @@ ENTRY = Entry(
     "saturation",
     "Long runs: does improvement last?",
     "a: held-out pass@1, intervals over prompts; upright lines: where an arm's curve is flat by the rule that the "
-    "protocol fixed. b: entropy; least to greatest seed shaded. c: the training reward since the last evaluation less "
-    "held-out pass@1, both at temperature 1: what is learnt of the training prompts alone.",
+    "protocol fixed. b: entropy; least to greatest seed shaded. c: training reward between two evaluations "
+    "less the mean held-out pass@1 of both, all at temperature 1. What it rises by is learnt of the training prompts "
+    "alone; it does not begin at 0, since held-out prompts are one a problem and training draws them as they come.",
     ("long",),
     build,
 )

@@ -1,12 +1,12 @@
 """Whether the theorems' condition on real tokens predicts what becomes of a long run."""
 
-from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import scipy.stats  # type: ignore[import-untyped]
 
+from figures.arms import arm_of, in_order
 from figures.audit_tables import each
 from figures.entry import Built, Entry, main_of
 from figures.estimates import counts_of
@@ -69,60 +69,56 @@ def rank_correlation(x: pd.Series, y: pd.Series, step: pd.Series | None = None) 
     return float(scipy.stats.pearsonr(*ranks).statistic)
 
 
-def runs_of(study: Study) -> Iterator[pd.DataFrame]:
-    """Yield the intervals of each run of the study that has evaluations and measured conditions."""
-    shown, _ = setting_of_curves(study.evaluations)
+def runs_of(study: Study) -> tuple[dict[str, list[pd.DataFrame]], str]:
+    """Return the intervals of each run with evaluations and measured conditions, by arm; the name of their setting."""
+    shown, setting = setting_of_curves(study.evaluations)
+    found: dict[str, list[pd.DataFrame]] = {}
     for (part, arm, seed), rows in shown[shown.part != "base"].groupby(["part", "arm", "seed"]):
         own = study.curves[(study.curves.part == part) & (study.curves.arm == arm) & (study.curves.seed == seed)]
         if own.condition_tokens.notna().any():
-            yield intervals(own, rows)
+            found.setdefault(str(arm), []).append(intervals(own, rows))
+    return found, setting
 
 
 def over_runs(values: list[float]) -> str:
-    """Return the mean over runs with its 95 % t interval.
+    """Return the mean over runs with its 95 % t interval, and of how many it is.
 
     >>> over_runs([0.5, 0.7]), over_runs([0.5]), over_runs([float("nan")])
-    ('+0.60 [-0.67, +1.87]', '+0.50', '-')
+    ('+0.60 [-0.67, +1.87] (2)', '+0.50 (1)', '-')
     """
     known = np.array([value for value in values if value == value])
     if not len(known):
         return NONE
     text = f"{known.mean():+.2f}"
-    if len(known) < 2:
-        return text
-    half = scipy.stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
-    return f"{text} [{known.mean() - half:+.2f}, {known.mean() + half:+.2f}]"
+    if len(known) > 1:
+        half = scipy.stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
+        text += f" [{known.mean() - half:+.2f}, {known.mean() + half:+.2f}]"
+    return f"{text} ({len(known)})"
 
 
-def correlations(runs: list[pd.DataFrame]) -> Mapping[tuple[str, str, bool], list[float]]:
-    """Return rank correlations within each run, by predictor, outcome, and whether steps are regressed out."""
+def cells_of(runs: list[pd.DataFrame], predictor: str) -> dict[str, str]:
+    """Return the correlations of a quantity within each run, over these runs."""
     return {
-        (predictor, outcome, partial): [
-            rank_correlation(run[predictor], run[f"to:{outcome}"], run.step if partial else None) for run in runs
-        ]
-        for predictor in PREDICTORS
-        for outcome in OUTCOMES
+        f"{became}{', steps regressed out' if partial else ''}": over_runs(
+            [rank_correlation(run[predictor], run[f"to:{outcome}"], run.step if partial else None) for run in runs]
+        )
+        for outcome, became in OUTCOMES.items()
         for partial in (False, True)
     }
 
 
 def summarise(study: Study) -> tuple[pd.DataFrame, str]:
-    """Return a row a predictor, and the note that says of how many runs."""
-    runs = list(runs_of(study))
-    if not runs:
+    """Return a row an arm and predictor, and the note that says of what."""
+    arms, setting = runs_of(study)
+    if not arms:
         raise NothingToDrawError("long runs with measured conditions (curves.csv, evaluations.csv)")
-    found = correlations(runs)
-    means = {name: pd.Series([run[name].mean() for run in runs]).mean() for name in PREDICTORS}
-    rows = {
-        f"{text} (mean {means[name]:.2f})": {
-            f"{became}{', steps regressed out' if partial else ''}": over_runs(found[name, outcome, partial])
-            for outcome, became in OUTCOMES.items()
-            for partial in (False, True)
-        }
-        for name, text in PREDICTORS.items()
-        if pd.notna(means[name])
-    }
-    return table(rows), f"Of {len(runs)} runs of the study {study.name or 'given'}."
+    rows = {}
+    for arm in in_order(set(arms)):
+        for name, text in PREDICTORS.items():
+            mean = pd.Series([run[name].mean() for run in arms[arm]]).mean()
+            if pd.notna(mean):
+                rows[f"{arm_of(arm).text}: {text} (mean {mean:.2f})"] = cells_of(arms[arm], name)
+    return table(rows), f"Of the study {study.name or 'given'}, all parts; pass@1 sampled at {setting}."
 
 
 def build(data: Data) -> Built:
@@ -135,8 +131,10 @@ ENTRY = Entry(
     "table_condition",
     "Does the theorems' condition predict what becomes of a run?",
     "Spearman's rank correlation within a run, over the intervals between its evaluations, between the mean of a "
-    "quantity over an interval and what became of the run; mean over runs with a 95 % t interval. Everything drifts "
-    "with training: the columns with steps regressed out say what is left of that.",
+    "quantity over an interval and what became of the run; mean over an arm's runs with a 95 % t interval and their "
+    "number, without runs that are in the order of their steps to the letter. Everything drifts with training: the "
+    "columns with steps regressed out say what is left of that. Under control a schedule moves entropy, not the "
+    "condition.",
     ("long",),
     build,
 )

@@ -28,14 +28,18 @@ def difference(row: pd.Series) -> str:
 
 
 def plateau(rows: pd.DataFrame, side: str, form: str) -> str:
-    """Return the step of a plateau, or the factor of two, with its interval; what is beyond the end is left open."""
+    """Return the step of a plateau, or the factor of two, with its interval; what is beyond the end is left open.
+
+    A dash for a factor that is not known, whose interval says nothing.
+    """
     found = rows[rows.comparison == side]
     if found.empty:
         return NONE
     row = found.iloc[0]
     low, high = ("-" if pd.isna(row[end]) else f"{row[end]:{form}}" for end in ("low", "high"))
-    value = "not reached" if pd.isna(row["value"]) and side != "factor" else f"{row['value']:{form}}"
-    return f"{NONE if pd.isna(row['value']) and side == 'factor' else value} [{low}, {high}]"
+    if pd.isna(row["value"]):
+        return NONE if side == "factor" else f"not reached [{low}, {high}]"
+    return f"{row['value']:{form}} [{low}, {high}]"
 
 
 def summarise(study: Study) -> tuple[pd.DataFrame, str]:
@@ -76,7 +80,7 @@ ENTRY = Entry(
     "prompts. The first difference is the one that verdicts are of: the mean of the last three evaluations less the "
     "other arm's best three in a row; `above` where both of its intervals lie above one point, `below` where both lie "
     "below, `open` otherwise, `incomplete` while runs are missing. Could be seen: the difference that these seeds and "
-    "prompts would have found in 80 of 100 studies. A plateau's end that is left out lies beyond the run.",
+    "prompts would have found in 80 of 100 studies. What is left out of a plateau's interval is beyond the run.",
     ("long",),
     build,
 )

@@ -45,7 +45,7 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def summarise(study: Study, sizes: tuple[pd.DataFrame, str], numbers: pd.DataFrame) -> Summary:
+def summarise(study: Study, sizes: tuple[pd.DataFrame, str, str], numbers: pd.DataFrame) -> Summary:
     """Return what the figure shows, of the main part."""
     final = study.last[study.last.part == study.main]
     if final.empty:
@@ -65,14 +65,14 @@ def summarise(study: Study, sizes: tuple[pd.DataFrame, str], numbers: pd.DataFra
     notes = [drawn_from(study, study.main)]
     notes += absent([*wanted, *([] if ours else ["predictive control"])], set(final.arm))
     notes += [f"Not there: evaluations at {SETTING_NAMES[name]}." for name, found in pass_at.items() if not found]
-    if sizes[0].empty:
-        notes.append("Not there: our own larger models; a shows the paper's numbers.")
+    larger = "Not there: our own larger models; a shows the paper's numbers."
+    notes.append(larger if sizes[0].empty else f"a: {sizes[2][0].lower()}{sizes[2][1:]}")
     found = pick(numbers[numbers.table.isin([2, 7, 8])], benchmark="AIME-25", metric="mean@32")
     published = {
         method: {BILLIONS[row.model]: float(row.value) for row in each(pick(found, method=method))}
         for method in ("GRPO", "GRPO+Entrocraft")
     }
-    return Summary(*sizes, published, pass_at, tuple(notes))
+    return Summary(sizes[0], sizes[1], published, pass_at, tuple(notes))
 
 
 def draw(summary: Summary) -> Figure:
@@ -83,9 +83,11 @@ def draw(summary: Summary) -> Figure:
         draw_published(axes[0], summary.published)
         if not summary.sizes.empty:
             draw_sizes(axes[1], summary.sizes, summary.setting)
+        axes[-1].sharey(axes[-2])
         for letter, place, (setting, found) in zip("bc", (-2, -1), summary.pass_at.items(), strict=True):
             draw_pass_at(axes[place], found)
             label(axes[place], f"{letter}  {SETTING_NAMES[setting]}", "K (samples a prompt)", "pass@K (% of prompts)")
+        axes[-1].set_ylim(0, None)
         shown = {name for found in summary.pass_at.values() for name in found} | set(summary.sizes.arm)
         legend_below(figure, in_order(shown), 6, band=False)
     return figure
@@ -130,8 +132,6 @@ def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:
     axes.set_xscale("log", base=2)
     shown = DRAWS[: max(map(len, found.values()), default=len(DRAWS))]
     axes.set_xticks(shown, [str(k) for k in shown])
-    highest = max((got.high for estimates in found.values() for got in estimates if got.high == got.high), default=1)
-    axes.set_ylim(0, PERCENT * min(1.1 * highest, 1))
 
 
 def build(data: Data) -> Built:

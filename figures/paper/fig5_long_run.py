@@ -68,9 +68,11 @@ def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     curves = study.curves[(study.curves.part == part) & study.curves.arm.isin(shown)]
     every, setting = setting_of_curves(study.evaluations[study.evaluations.part == part])
     rows = {name: same for name in shown if len(same := every[every.arm == name])}
+    # What is asked of more samples than there are is not drawn.
     most = int(every.samples.min()) if len(every) else 32
     pass_at = {k: {name: held_out(same, k) for name, same in rows.items()} for k in (1, min(most, 32))}
-    steps = int(curves.step.max() + curves.step.drop_duplicates().sort_values().diff().min())
+    rows_apart = curves.step.drop_duplicates().sort_values().diff().min()
+    steps = int(curves.step.max() + (rows_apart if rows_apart == rows_apart else 1))
     return Summary(steps, setting, curves, pass_at, pick(numbers, table=3), tuple(notes))
 
 
@@ -81,7 +83,7 @@ def draw(summary: Summary) -> Figure:
         figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 6.8), layout="constrained")
         draw_arms(axes[0, 0], summary.curves, arms, "entropy")
         label(axes[0, 0], f"a  Entropy, {summary.steps} steps", "step", "entropy (nats/token)")
-        for letter, place, (k, curves) in zip("bc", (1, 2), summary.pass_at.items(), strict=True):
+        for letter, place, (k, curves) in zip("bc", (1, 2), summary.pass_at.items(), strict=False):
             draw_held_out(axes[0, place], curves)
             label(axes[0, place], f"{letter}  Held out, {summary.setting}", "step", f"pass@{k} (%)")
         draw_published(axes[1, 0], pick(summary.published, benchmark="MATH-500"))

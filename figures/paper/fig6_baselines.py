@@ -89,9 +89,9 @@ def build(data: Data) -> Built:
 ENTRY = Entry(
     "fig6_baselines",
     "Figure 6: entropy under every method",
-    "Mean over seeds, the least to the most of them shaded, averaged over 15 steps; in brackets the entropy at the "
-    "end. Grey: the band of those that aim at a target (0.45 to 0.55 nats; other methods look at no band). GRPO is in "
-    "every panel.",
+    "Mean over seeds, the least to the most of them shaded, averaged over three rows of the curves; in brackets the "
+    "entropy at the end. Grey: the band of those that aim at a target (0.45 to 0.55 nats; other methods look at no "
+    "band). GRPO is in every panel.",
     ("controllers",),
     build,
 )

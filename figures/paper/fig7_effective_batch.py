@@ -18,7 +18,7 @@ from figures.style import SETTINGS, WIDTH, label
 
 WINDOWS = 12  # that a run is cut into, of at least 25 steps each
 WANTED = ("algorithm1", "released", "rejection", "soft")
-SIDES = {1: "above the band", -1: "below the band"}
+SIDES = ("above", "below")
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Summary:
     """What the figure shows.
 
     Args:
-        sizes: columns arm, side (1 above the band, -1 below), step (of the window's middle), size, share (of the
-            window's steps that lie on that side).
+        sizes: columns arm, side (of `SIDES`), step (of the window's middle), size (mean over the window's steps on that
+            side), share (of the window's steps that lie there).
         group_size: rollouts of a prompt.
         notes: what is missing.
     """
@@ -38,27 +38,29 @@ class Summary:
 
 
 def summarise(study: Study) -> Summary:
-    """Return the mean effective group size over filtered steps, in windows, over seeds and parts.
-
-    Rows of the curves are means over some steps: those all of whose steps lie on one side of the band are counted.
-    """
+    """Return the mean effective group size over the steps outside the band, in windows, over seeds and parts."""
     curves = study.curves[study.curves.part.isin([study.main, "linear"])]
     arms = [name for name in in_order(set(curves.arm)) if name in WANTED or arm_of(name).family == PREDICTIVE]
-    rows = curves[curves.arm.isin(arms)].dropna(subset=["band_indicator"])
+    rows = curves[curves.arm.isin(arms)].dropna(subset=["share_above", "share_below"])
     if rows.empty:
         raise NothingToDrawError("curves of a training study's filters (curves.csv)")
     row = int(rows.step.drop_duplicates().sort_values().diff().min()) if rows.step.nunique() > 1 else 1
     window = row * math.ceil(max(25, (rows.step.max() + row) / WINDOWS) / row)
-    # A mean of 1 or -1: every one of its steps.
-    rows = rows.assign(step=window * (rows.step // window + 0.5), side=rows.band_indicator.astype(int))
-    every = rows.groupby(["arm", "step"]).size().rename("every").reset_index()
-    filtered = rows[rows.side != 0].groupby(["arm", "side", "step"]).effective_group_size
-    sizes = filtered.agg(size="mean", count="size").reset_index().merge(every, on=["arm", "step"])
-    sizes = sizes.assign(share=sizes["count"] / sizes.every)[["arm", "side", "step", "size", "share"]]
+    rows = rows.assign(step=window * (rows.step // window + 0.5))
+    sides = [side_of(rows, side) for side in SIDES]
     parts = ", ".join(sorted(set(rows.part)))
-    said = f"Windows of {window} steps; counted are means of {row} steps that lie wholly on one side of the band."
-    notes = [drawn_from(study, parts), said, *absent(WANTED, set(arms))]
-    return Summary(sizes, float(curves.effective_group_size.max()), tuple(notes))
+    notes = [drawn_from(study, parts), f"Windows of {window} steps.", *absent(WANTED, set(arms))]
+    return Summary(pd.concat(sides, ignore_index=True), float(study.curves.effective_group_size.max()), tuple(notes))
+
+
+def side_of(rows: pd.DataFrame, side: str) -> pd.DataFrame:
+    """Return the sizes of one side: means of the rows of each window, weighted by their steps on that side."""
+    share = rows[f"share_{side}"]
+    sums = rows.assign(share=share, size=share * rows[f"effective_group_size_{side}"], every=1.0)
+    sums = sums.groupby(["arm", "step"])[["size", "share", "every"]].sum().reset_index()
+    sums = sums[sums.share > 0]
+    sizes = sums.assign(side=side, size=sums["size"] / sums.share, share=sums.share / sums.every)
+    return sizes[["arm", "side", "step", "size", "share"]]
 
 
 def draw(summary: Summary) -> Figure:
@@ -66,11 +68,11 @@ def draw(summary: Summary) -> Figure:
     arms = in_order(set(summary.sizes.arm))
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.4), layout="constrained", sharey=True)
-        for panel, letter, (side, where) in zip(axes, "ab", SIDES.items(), strict=True):
+        for panel, letter, side in zip(axes, "ab", SIDES, strict=True):
             draw_side(panel, summary.sizes[summary.sizes.side == side], arms)
             panel.axhline(summary.group_size, color="#777777", lw=1, ls=":")
             panel.set_ylim(0, summary.group_size * 1.06)
-            label(panel, f"{letter}  Steps with entropy {where}", "step", "rollouts used of a group")
+            label(panel, f"{letter}  Steps with entropy {side} the band", "step", "rollouts used of a group")
             panel.tick_params(labelleft=True)
         names = [arm_of(name).text for name in arms]
         figure.legend([handle(name) for name in arms], names, loc="outside lower center", ncols=5, handlelength=2.6)
@@ -96,8 +98,8 @@ def build(data: Data) -> Built:
 ENTRY = Entry(
     "fig7_effective_batch",
     "Figure 7: effective group size on filtered steps",
-    "Rollouts with a weight above 0 on steps with entropy outside the band; the larger a marker, the more"
-    "  of the window's steps it stands for. Dotted: all rollouts of a group. Above the band Algorithm 1 "
+    "Rollouts with a weight above 0 on steps with entropy outside the band; the larger a marker, the more "
+    "of the window's steps it stands for. Dotted: all rollouts of a group. Above the band Algorithm 1 "
     "keeps advantages of at least 0, below it those of at most 0.",
     ("long", "controllers"),
     build,

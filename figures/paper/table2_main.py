@@ -7,7 +7,7 @@ from figures.entry import Built, Entry, main_of
 from figures.paper.cells import measured, printed, table, without_dashes
 from figures.paper.published import methods, pick
 from figures.parts import drawn_from
-from figures.study import Data, NothingToDrawError, Study
+from figures.study import Data, Study
 from figures.tables import SETTING_NAMES
 
 BENCHMARKS = ("MATH-500", "AMC-23", "AIME-25", "Avg")
@@ -16,8 +16,6 @@ BENCHMARKS = ("MATH-500", "AMC-23", "AIME-25", "Avg")
 def summarise(study: Study, numbers: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return a row a method and notes: our arms with the paper's counterpart, then methods that we did not run."""
     own, paper = study.last[study.last.part == study.main], pick(numbers, table=2)
-    if own.empty:
-        raise NothingToDrawError("held-out evaluations of a training study (evaluations.csv)")
     rows = {}
     for name in in_order(set(own.arm)):
         same = own[own.arm == name]
@@ -34,7 +32,7 @@ def summarise(study: Study, numbers: pd.DataFrame) -> tuple[pd.DataFrame, tuple[
         }
     matched = {arm_of(name).paper for name in set(own.arm)}
     rows |= {f"({name})": published(paper, name) for name in methods(paper) if name not in matched}
-    return without_dashes(table(rows)), (drawn_from(study, study.main),)
+    return without_dashes(table(rows)), (drawn_from(study, study.main) if len(own) else "Not there: our runs.",)
 
 
 def published(paper: pd.DataFrame, method: str) -> dict[str, str]:
@@ -48,7 +46,7 @@ def published(paper: pd.DataFrame, method: str) -> dict[str, str]:
 
 def build(data: Data) -> Built:
     """Load and summarise."""
-    found, notes = data.first(lambda study: summarise(study, data.paper()))
+    found, notes = summarise(data.evaluated, data.paper())
     return Built(table=found, notes=notes)
 
 

@@ -43,7 +43,7 @@ def of_model(number: int) -> Callable[[Data], Built]:
     """Return what builds the table of another model: the paper's numbers, and ours of larger models."""
 
     def build(data: Data) -> Built:
-        sizes, setting = sizes_there(data)
+        sizes, setting, note = sizes_there(data)
         largest = sizes[sizes.parameters == sizes.parameters.max()]
         ours = {
             f"{arm_of(row['arm']).text}, {row['parameters'] / 1e6:.2g} million parameters": {
@@ -51,7 +51,7 @@ def of_model(number: int) -> Callable[[Data], Built]:
             }
             for row in largest.to_dict("records")
         }
-        notes = () if ours else ("No counterpart: our runs are of one model size.",)
+        notes = (note,) if ours else ("No counterpart: our runs are of one model size.",)
         return Built(table=table(published(data.paper(), number) | ours), notes=notes)
 
     return build

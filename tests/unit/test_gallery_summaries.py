@@ -25,6 +25,7 @@ from figures.own import (
 from figures.own import decision as decision_figure
 from figures.paper import (
     fig2_likelihood,
+    fig3_pass_at_k,
     fig4_schedules,
     fig5_long_run,
     fig6_baselines,
@@ -36,7 +37,7 @@ from figures.paper import (
     table_arithmetic,
 )
 from figures.paper.published import line_of_method
-from figures.parts import is_too_high, rows_of, schedule_of, sizes_of
+from figures.parts import is_too_high, rows_of, schedule_of, sizes_of, sizes_there
 from figures.study import COLUMNS, Data, NothingToDrawError, Study
 
 
@@ -108,6 +109,53 @@ def test_the_main_part_is_that_of_most_arms():
     assert study(curves=table).main == "linear"
     assert study(curves=table, runs=runs({"part": "constant", "arm": "soft"})).main == "constant"
     assert study().main == ""
+    # Reused runs are in curves of every part that reuses them, and are evaluated under their own.
+    held = evaluations(evaluation("4 0", part="long"), evaluation("4 0", part="base", arm="base"))
+    assert study(curves=table, evaluations=held).main == "long"
+
+
+@pytest.fixture
+def both(tmp_path):
+    """A folder with the tables of both studies: of controllers with two sizes of models, of long runs with one."""
+    for name, part in (("controllers", "constant"), ("long", "linear")):
+        held = [evaluation("4 0", part=part), evaluation("2 2", part=part, arm="soft")]
+        sizes = [{"part": part, "arm": "grpo", "seed": 0, "parameters": 200}]
+        if name == "controllers":
+            held.append(evaluation("4 4", part="twice"))
+            sizes.append({"part": "twice", "arm": "grpo", "seed": 0, "parameters": 400})
+        (tmp_path / name).mkdir()
+        for table, rows in (("evaluations", evaluations(*held)), ("runs", runs(*sizes))):
+            rows.to_csv(tmp_path / name / f"{table}.csv", index=False)
+    return tmp_path
+
+
+def test_figures_are_of_the_long_study_where_it_has_what_they_show(both):
+    data = Data(both)
+
+    def needs(part):
+        def summarise(study):
+            if part not in set(study.evaluations.part):
+                raise NothingToDrawError(part)
+            return study.name
+
+        return data.first(summarise)
+
+    assert (needs("linear"), needs("twice"), data.evaluated.name) == ("long", "controllers", "long")
+    sizes, _, note = sizes_there(data)
+    assert sizes.parameters.tolist() == [200, 400]
+    assert note == "Of the study controllers, part constant, twice."
+    drawn = fig3_pass_at_k.summarise(data.long, sizes_there(data), Data().paper())
+    assert {"Of the study long, part linear.", "a: of the study controllers, part constant, twice."} <= set(drawn.notes)
+
+
+def test_tables_stand_for_one_study_or_for_all(both):
+    mine = both / "long"
+    assert Data(both, tables=mine).study.main == Data(both, tables=mine).long.main == "linear"
+    one = Data(both, tables=mine, instead_of="controllers")
+    assert (one.study.main, one.training("long").main) == ("linear", "linear")
+    assert Data(both, tables=both / "controllers", instead_of="long").long.main == "constant"
+    with pytest.raises(KeyError, match="lnog"):
+        one.training("lnog")
 
 
 def test_grpo_of_the_main_part_stands_in_for_that_of_other_parts():
@@ -199,11 +247,13 @@ def test_baselines_stand_in_their_families_with_their_ends():
 
 
 def test_group_sizes_are_of_filtered_steps_alone():
-    steps = curve("algorithm1", 0.7, 0.6, 0.5, band_indicator=[1, 1, 0], effective_group_size=[3.0, 5.0, 8.0])
-    steps = pd.concat([steps, curve("grpo", 0.7, band_indicator=[1], effective_group_size=[8.0])])
-    found = fig7_effective_batch.summarise(study(curves=steps))
+    """5 steps above the band with 3 rollouts of a group, one of five with 6, none: (5 x 3 + 1 x 6) / 6 on 6 of 15."""
+    above = {"share_above": [1.0, 0.2, 0.0], "effective_group_size_above": [3.0, 6.0, np.nan], "share_below": 0.0}
+    rows = curve("algorithm1", 0.7, 0.6, 0.5, **above, effective_group_size=[3.0, 7.6, 8.0])
+    rows = pd.concat([rows, curve("grpo", 0.7, share_above=1.0, share_below=0.0, effective_group_size=8.0)])
+    found = fig7_effective_batch.summarise(study(curves=rows))
     assert found.sizes.to_dict("records") == [
-        {"arm": "algorithm1", "side": 1, "step": 12.5, "size": 4.0, "share": pytest.approx(2 / 3)}
+        {"arm": "algorithm1", "side": "above", "step": 12.5, "size": pytest.approx(3.5), "share": pytest.approx(0.4)}
     ]
     assert found.group_size == 8
 
@@ -218,16 +268,17 @@ ANSWER = {"quantity": "pass@1", "comparison": "best", "value": 0.05, "verdict": 
 
 
 def test_saturation_shows_the_gap_to_training_and_the_plateaus():
-    """20 steps of reward 0.5 and 20 of 0.7, held out 1/2 and 1/4: gaps of 0 and of 0.45."""
+    """20 steps of reward 0.5 and 20 of 0.7, held out 0, 1/2 and 1/4: gaps of 0.25 and 0.325."""
     rows = pd.concat([curve(arm, *[0.5] * 8, reward_mean=[0.5] * 4 + [0.7] * 4) for arm in ("grpo", "soft")])
     held = [evaluation(counts, step=step, arm=arm) for arm in ("grpo", "soft") for step, counts in HELD.items()]
-    asked = [
-        decision(quantity="plateau", comparison="arm", value=30),
-        decision(quantity="plateau", comparison="against"),
-    ]
+    asked = [decision(quantity="plateau", comparison=side, value=at) for side, at in (("arm", 30), ("against", None))]
+    # Another question, of fewer seeds, in which both arms are flat at once.
+    fewer = {"question": "too_high_pays", "part": "too_high", "quantity": "plateau", "seeds": 1}
+    asked += [decision(comparison=side, value=5, **fewer) for side in ("arm", "against")]
     found = saturation.summarise(study(curves=rows, evaluations=evaluations(*held), decision=pd.concat(asked)))
-    assert found.gap["soft"].to_numpy().tolist() == [[20, 0.0], [40, pytest.approx(0.45)]]
-    assert found.plateaus == {"soft": 30}
+    assert found.gap["soft"].to_numpy().tolist() == [[10, 0.25], [30, pytest.approx(0.325)]]
+    assert found.plateaus == {"grpo": pytest.approx(np.nan, nan_ok=True), "soft": 30}
+    assert found.notes[1].endswith("GRPO never, soft weights from step 30.")
     assert found.setting == "temperature 1"
 
 
@@ -259,6 +310,7 @@ def test_an_answer_is_in_words_with_both_intervals():
         "the other's": "-",
         "factor": "-",
     }
+    assert found.notes[1] == "b: the arms of the most seeds with all of their runs (soft weights)."
     with pytest.raises(NothingToDrawError):
         decision_figure.summarise(study())
 
@@ -266,24 +318,40 @@ def test_an_answer_is_in_words_with_both_intervals():
 def test_plateaus_that_are_not_reached_are_said():
     rows = decision(quantity="plateau", comparison="arm", value=None, high=None, low=2200)
     assert table_decision.plateau(rows, "arm", ".0f") == "not reached [2200, -]"
+    unknown = decision(quantity="plateau", comparison="factor", value=None, low=0.0, high=None)
+    assert table_decision.plateau(unknown, "factor", ".2f") == "-"
 
 
 def test_the_condition_is_ranked_against_what_follows():
-    """Entropy falls faster the more the condition holds: ranks agree to the letter, and steps explain all of it."""
+    """Entropy falls faster the more the condition holds: ranks agree to the letter, and steps explain all of it.
+
+    Gains rank 4.5, 4.5, 4.5, 1.5, 4.5, 1.5 against shares in the order of their steps: r = -9 / sqrt(17.5 x 12).
+    """
     shares = [0.1, 0.2, 0.4, 0.5, 0.7, 0.9]
     columns = {"condition_tokens": np.repeat(shares, 4), "entropy": np.repeat([1, 0.99, 0.97, 0.93, 0.85, 0.7], 4)}
     rows = pd.DataFrame({"part": "constant", "arm": "grpo", "seed": 0, "step": range(0, 120, 5), **columns})
     held = [evaluation(f"{right} 0", step=20 * place) for place, right in enumerate([0, 1, 2, 3, 3, 4, 4])]
     of = study(curves=rows.reindex(columns=COLUMNS["curves"]), evaluations=evaluations(*held))
-    (run,) = table_condition.runs_of(of)
+    arms, _ = table_condition.runs_of(of)
+    ((run,),) = arms.values()
     assert run.condition_tokens.tolist() == pytest.approx(shares)
     assert run["to:entropy"].tolist()[:5] == pytest.approx([-0.01, -0.02, -0.04, -0.08, -0.15])
     assert run["to:pass@1"].tolist() == [0.125, 0.125, 0.125, 0.0, 0.125, 0.0]
     assert table_condition.rank_correlation(run.condition_tokens, run["to:entropy"]) == pytest.approx(-1)
     assert np.isnan(table_condition.rank_correlation(run.condition_tokens, run["to:entropy"], run.step))
     found, note = table_condition.summarise(of)
-    assert note == "Of 1 runs of the study given."
-    assert found.iloc[0].tolist() == ["-1.00", "-", found.iloc[0, 2], found.iloc[0, 3]]
+    assert note == "Of the study given, all parts; pass@1 sampled at temperature 1."
+    assert found.index[0] == "GRPO: tokens on which Theorem 1's condition holds (mean 0.47)"
+    assert found.iloc[0].tolist() == ["-1.00 (1)", "-", "-0.62 (1)", "-"]
+
+
+def test_steps_are_regressed_out_of_ranks():
+    """The partial correlation of three plain ones: (r_xy - r_xs r_ys) / sqrt((1 - r_xs^2) (1 - r_ys^2))."""
+    x, y, step = (pd.Series(values) for values in ([2.0, 1.0, 4.0, 3.0, 5.0], [1.0, 3.0, 2.0, 5.0, 4.0], range(5)))
+    plain = table_condition.rank_correlation
+    of_steps = plain(x, step) * plain(y, step)
+    rest = ((1 - plain(x, step) ** 2) * (1 - plain(y, step) ** 2)) ** 0.5
+    assert plain(x, y, step) == pytest.approx((plain(x, y) - of_steps) / rest)
 
 
 def test_reactions_are_over_the_seeds_that_arrived():

@@ -10,9 +10,7 @@ from figures.ledger.page import measured
 from figures.ledger.selection import select
 from figures.study import Data
 
-CURVE = (
-    "part,arm,seed,step,entropy,log_likelihood_positive,log_likelihood_negative,band_indicator,effective_group_size\n"
-)
+CURVE = "part,arm,seed,step,entropy,log_likelihood_positive,log_likelihood_negative,share_below,effective_group_size_below\n"
 
 
 @pytest.fixture
@@ -22,8 +20,8 @@ def data(tmp_path):
         "controllers/runs.csv": "part,arm,seed,entropy_end\n"
         "constant,nsr,0,0.8\nconstant,nsr,1,0.9\nconstant,grpo,1,0.4\n",
         "controllers/curves.csv": CURVE
-        + "constant,nsr,0,0,0.7,-1,-2,1,4\nconstant,nsr,0,5,0.8,-2,-1,-1,6\nconstant,nsr,0,10,0.8,-1,-2,-1,5\n"
-        + "constant,nsr,1,0,0.7,-1,-2,1,4\n",
+        + "constant,nsr,0,0,0.7,-1,-2,0,\nconstant,nsr,0,5,0.8,-2,-1,0.5,6\nconstant,nsr,0,10,0.8,-1,-2,1,3\n"
+        + "constant,nsr,1,0,0.7,-1,-2,0,\n",
         "controllers/comparison.csv": "part,arm,setting,quantity,comparison,value,low,high,seeds\n"
         "constant,nsr,t1,pass@1,same_samples,-0.2,-0.3,-0.1,2\nconstant,nsr,training,reward,same_samples,-0.2,,,1\n",
         "long/runs.csv": "part,arm,seed,entropy_end\nlinear,nsr,0,0.3\n",
@@ -67,7 +65,7 @@ def test_what_has_no_rows_is_not_measured(data):
         "run": {"column": "entropy_end"},
         "entropy_change": {},
         "likelier": {},
-        "filtered_change": {"column": "effective_group_size", "side": -1},
+        "filtered_change": {"side": "below"},
         "comparison": {"setting": "t1", "quantity": "pass@1", "comparison": "same_samples"},
     }.items():
         assert MEASURES[use].make(data, part="linear", arm="nsr", **options) == MISSING, use
@@ -107,7 +105,8 @@ def test_numbers_of_training_are_over_seeds(data):
     assert of("entropy_change").value == pytest.approx((0.1 + 0.2) / 2)
     assert of("entropy_change", "grpo") == MISSING
     assert of("likelier").value == pytest.approx((2 / 3 + 1) / 2)
-    assert of("filtered_change", column="effective_group_size", side=-1).value == -1
+    # Of 1.5 rows below, the later 0.75 have 3; the earlier ones 6 on 0.5 and 3 on 0.25, a mean of 5.
+    assert of("filtered_change", side="below").value == pytest.approx(3 - 5)
     found = of("comparison", setting="t1", quantity="pass@1", comparison="same_samples")
     assert as_text(found, ".2f") == "-0.20 [-0.30, -0.10] (2 seeds)"
     found = of("comparison", setting="training", quantity="reward", comparison="same_samples")

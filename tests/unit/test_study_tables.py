@@ -46,7 +46,7 @@ def row(step, entropy, **values):
     # Runs that were made before a column was there do not have it.
     base = dict.fromkeys(TABLES["curves.csv"].keys() - {"part", "arm", "seed", "condition_tokens"})
     base |= {"samples": 16 * (step + 1), "entropy_standard_error": 0.05, "reward_mean": 0.1 * step, "skipped": 0}
-    base |= {"entropy_low": 0.4, "entropy_high": 0.6, "accepted_fraction": 1.0, "info": {}}
+    base |= {"entropy_low": 0.4, "entropy_high": 0.6, "accepted_fraction": 1.0, "effective_group_size": 7.0, "info": {}}
     times = {"time_rollout_s": 1.0, "time_update_s": 2.0, "time_theory_s": 0.5}
     return base | times | {"step": step, "entropy": entropy} | values
 
@@ -141,6 +141,8 @@ def test_reused_runs_are_held_against_the_other_parts_band(tables):
     curve = only(tables, "curves.csv", part="wave", arm="plain", seed=1, step=5)
     # step 5 in the band, 6 to 8 below it, 9 in it
     assert (curve["band_indicator"], curve["entropy"]) == ("-0.6", "0.5")
+    assert (curve["share_below"], curve["share_above"]) == ("0.6", "0")
+    assert (curve["effective_group_size_below"], curve["effective_group_size_above"]) == ("7", "")
     assert float(curve["entropy_low"]) == pytest.approx((0.4 + 3 * 0.8 + 0.4) / 5)
     last = only(tables, "curves.csv", part="steady", arm="plain", seed=1, step=10)
     assert (last["entropy"], last["kl"], float(last["reward_mean"])) == ("0.3", "", pytest.approx(1.05))

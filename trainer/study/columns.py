@@ -81,6 +81,14 @@ BINNED = {
     "step": "first of as many steps as the protocol's `curve_steps` says, 5 unless it does; the columns are means over "
     "them of",
     **OF_METRICS,
+    **{
+        f"{name}_{side}": text
+        for side in ("above", "below")
+        for name, text in (
+            ("share", f"share of these steps whose entropy is {side} the band"),
+            ("effective_group_size", f"effective_group_size, mean over those of them {side} the band; empty without"),
+        )
+    },
 }
 STEPS = {**KEYS, "step": "index of the step, from 0", **OF_METRICS}
 EVALUATIONS = {
@@ -131,6 +139,7 @@ DECISION = {
     "high": "",
     "seeds_low": "95 % t interval over the seeds' means; empty for one seed",
     "seeds_high": "",
+    "margin": "of the protocol, where there is a verdict",
     "verdict": "of pass@1 in the protocol's setting less the other's best: `above` where both intervals lie above the "
     "protocol's margin, `below` where both lie below, `open` otherwise; `incomplete` while runs or evaluations of the "
     "protocol are missing",

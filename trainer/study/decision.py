@@ -149,7 +149,11 @@ def difference(
         "high": found.high,
         "seeds_low": found.value - half if seeds > 1 else None,
         "seeds_high": found.value + half if seeds > 1 else None,
-        **({} if margin is None else {"verdict": verdict(low, high, margin) if whole else "incomplete"}),
+        **(
+            {}
+            if margin is None
+            else {"margin": margin, "verdict": verdict(low, high, margin) if whole else "incomplete"}
+        ),
         "detectable": (margin or 0.0) + DETECTABLE * (high - low) / 2 if seeds > 1 else None,
         "prompts": table.shape[1],
     }

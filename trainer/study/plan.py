@@ -12,7 +12,7 @@ import yaml
 
 from trainer.algorithm import build_algorithm, build_schedule
 from trainer.config import TrainConfig
-from trainer.evaluation_settings import build_settings
+from trainer.evaluation_settings import build_settings, evaluation_keys
 from trainer.parsing import as_yaml, load_config
 from trainer.same_run import check_same_run, recorded
 from trainer.schedule_file import with_points
@@ -123,12 +123,11 @@ def configuration(protocol: Protocol, output: Path, part: str, arm: str) -> Trai
         build_settings(config.evaluation)
     except ValueError as error:
         raise ValueError(f"study {protocol.name}, part {part}, arm {arm}: {error}") from error
-    # Rows are named `set/setting` where held-out sets have names.
-    ruled = (protocol.rules.setting or "").rpartition("/")[2]
-    if ruled and ruled not in config.evaluation.settings:
+    ruled, keys = protocol.rules.setting, evaluation_keys(config)
+    if ruled and ruled not in keys:
         raise ValueError(
             f"study {protocol.name}: rules.setting must be evaluated by every run, else nothing is decided; got "
-            f"{ruled!r}, and part {part}, arm {arm} with {list(config.evaluation.settings)}. Name one of these."
+            f"{ruled!r}, and part {part}, arm {arm} with {keys}. Name one of these."
         )
     for final in protocol.finally_:
         try:

@@ -52,7 +52,21 @@ def binned(record: Record, steps: int) -> Iterator[dict[str, Any]]:
     for row in record.rows:
         bins.setdefault(row["step"] // steps, []).append(row)
     for place, rows in bins.items():
-        yield {**keys(record), "step": place * steps, **{name: average(rows, name) for name in CURVES}}
+        means = {name: average(rows, name) for name in CURVES}
+        yield {
+            **keys(record),
+            "step": place * steps,
+            **means,
+            **outside(rows, "above", 1),
+            **outside(rows, "below", -1),
+        }
+
+
+def outside(rows: Sequence[Mapping[str, Any]], name: str, side: int) -> dict[str, float | None]:
+    """Return the share of steps on one side of the band, and the effective group size of these."""
+    there = [row for row in rows if row["band_indicator"] == side]
+    size = average(there, "effective_group_size")
+    return {f"share_{name}": len(there) / len(rows), f"effective_group_size_{name}": size}
 
 
 def every_step(study: Study) -> Iterator[dict[str, Any]]:
