@@ -1,9 +1,11 @@
 """Sampling settings of evaluation: built-in ones, the user's own, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from trainer.config import EvaluationConfig
-from trainer.evaluation_settings import Setting, build_settings
+from trainer.evaluation_settings import Setting, build_settings, evaluation_keys
 from trainer.parsing import load_config
 from trainer.sampling import Sampling
 
@@ -22,6 +24,13 @@ def test_settings_of_ones_own_are_sampled_as_they_say():
     warm, cold = build_settings(config)
     assert warm == Setting("warm", Sampling(0.8, 0.9, 40), 16, (1, 8))
     assert cold.sampling == Sampling(0.5, 1.0, 0)
+
+
+def test_evaluations_are_called_by_their_set_where_it_has_a_name():
+    config = load_config("--evaluation.settings=[t1,greedy]")
+    assert evaluation_keys(config) == ["t1", "greedy"]
+    two = replace(config, data=replace(config.data, prompts="a.jsonl", held_out={"x": "b.jsonl", "y": "c.jsonl"}))
+    assert evaluation_keys(two) == ["x/t1", "x/greedy", "y/t1", "y/greedy"]
 
 
 def test_greedy_draws_one_sample():
