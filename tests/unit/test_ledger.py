@@ -10,7 +10,10 @@ from figures.ledger.page import measured
 from figures.ledger.selection import select
 from figures.study import Data
 
-CURVE = "part,arm,seed,step,entropy,log_likelihood_positive,log_likelihood_negative,share_below,effective_group_size_below\n"
+CURVE = (
+    "part,arm,seed,step,entropy,log_likelihood_positive,log_likelihood_negative,share_below,"
+    "effective_group_size_below\n"
+)
 
 
 @pytest.fixture
