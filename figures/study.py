@@ -14,6 +14,7 @@ from figures.page import Page, load_page
 
 DATA = Path(__file__).parent / "data"
 STUDIES = ("controllers", "long")
+PAPERS_METHOD = "algorithm1"
 CURVES = (
     *("part", "arm", "seed", "step", "entropy", "entropy_standard_error", "entropy_low", "entropy_high"),
     *("reward_mean", "accepted_fraction", "effective_group_size", "band_indicator", "log_likelihood_positive"),
@@ -137,16 +138,16 @@ class Data:
         return {"controllers": self.study, "long": self.long}[name]
 
     def first(self, summarise: Callable[[Study], T]) -> T:
-        """Return what is made of the long study, or of that of controllers where it has not what that takes."""
+        """Return what is made of the leading study, or of that of controllers where it has not what that takes."""
         try:
-            return summarise(self.long)
+            return summarise(self.leading)
         except NothingToDrawError:
             return summarise(self.study)
 
     @property
-    def evaluated(self) -> Study:
-        """The long study, or that of controllers where it has no evaluations."""
-        return self.study if self.long.last.empty else self.long
+    def leading(self) -> Study:
+        """The study that the paper's figures are of: the long one once the paper's own method is evaluated in it."""
+        return self.long if PAPERS_METHOD in set(self.long.last.arm) else self.study
 
     def folder_of(self, source: str) -> Path:
         """Return the folder of a source's tables."""

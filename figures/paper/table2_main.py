@@ -46,7 +46,7 @@ def published(paper: pd.DataFrame, method: str) -> dict[str, str]:
 
 def build(data: Data) -> Built:
     """Load and summarise."""
-    found, notes = summarise(data.evaluated, data.paper())
+    found, notes = summarise(data.leading, data.paper())
     return Built(table=found, notes=notes)
 
 

@@ -47,7 +47,7 @@ def summarise(study: Study, numbers: pd.DataFrame) -> tuple[pd.DataFrame, tuple[
 
 def build(data: Data) -> Built:
     """Load and summarise."""
-    found, notes = summarise(data.evaluated, data.paper())
+    found, notes = summarise(data.leading, data.paper())
     return Built(table=found, notes=notes)
 
 

@@ -118,7 +118,7 @@ def test_the_main_part_is_that_of_most_arms():
 def both(tmp_path):
     """A folder with the tables of both studies: of controllers with two sizes of models, of long runs with one."""
     for name, part in (("controllers", "constant"), ("long", "linear")):
-        held = [evaluation("4 0", part=part), evaluation("2 2", part=part, arm="soft")]
+        held = [evaluation("4 0", part=part), evaluation("2 2", part=part, arm="algorithm1")]
         sizes = [{"part": part, "arm": "grpo", "seed": 0, "parameters": 200}]
         if name == "controllers":
             held.append(evaluation("4 4", part="twice"))
@@ -140,12 +140,18 @@ def test_figures_are_of_the_long_study_where_it_has_what_they_show(both):
 
         return data.first(summarise)
 
-    assert (needs("linear"), needs("twice"), data.evaluated.name) == ("long", "controllers", "long")
+    assert (needs("linear"), needs("twice"), data.leading.name) == ("long", "controllers", "long")
     sizes, _, note = sizes_there(data)
     assert sizes.parameters.tolist() == [200, 400]
     assert note == "Of the study controllers, part constant, twice."
     drawn = fig3_pass_at_k.summarise(data.long, sizes_there(data), Data().paper())
     assert {"Of the study long, part linear.", "a: of the study controllers, part constant, twice."} <= set(drawn.notes)
+
+
+def test_the_long_study_leads_once_it_has_the_papers_method(both):
+    file = both / "long" / "evaluations.csv"
+    file.write_text(file.read_text().replace("algorithm1", "soft"))
+    assert Data(both).leading.name == "controllers"
 
 
 def test_tables_stand_for_one_study_or_for_all(both):
