@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from figures.own import table_control
+from figures.own import table_control, table_decision
 from figures.study import Data
 from trainer.parsing import as_yaml, load_config
 
@@ -101,3 +101,16 @@ def test_the_table_of_controllers_is_that_of_the_study():
     for row in rows:
         name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
         assert cells == found.loc[name, README_COLUMNS].tolist(), name
+
+
+def test_what_the_long_study_answered_is_what_its_table_says():
+    said = " ".join(README.split())
+    found, _ = table_decision.summarise(Data().long)
+    answer = found.loc["solved bonus less GRPO"]
+    assert f"**{answer['last three less best three (points)'].replace(' [', ' points [')}**" in said
+    assert (
+        f"(t over seeds: {answer['t over seeds'].replace(', ', ' to ')}). The margin was +1: **{answer.verdict}**"
+        in said
+    )
+    assert f"A gain of {answer['could be seen'].removeprefix('+')} points would have been found" in said
+    assert f"pass@256 differs by {answer['pass@256 at the end']}." in said
