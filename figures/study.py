@@ -41,7 +41,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "decision": (
         *("question", "part", "arm", "against_part", "against", "setting", "quantity", "comparison", "value", "low"),
-        *("high", "seeds_low", "seeds_high", "margin", "verdict", "detectable", "seeds", "samples", "samples_against"),
+        *("high", "seeds_low", "seeds_high", "margin", "verdict", "detectable", "seeds"),
     ),
 }
 T = TypeVar("T")

@@ -95,10 +95,10 @@ def comparison(
     return estimated(rows.iloc[0], ("low",), ("high",))
 
 
-def decision(
-    data: Data, *, question: str, quantity: str, comparison: str, setting: str, study: str = LONG, whole: bool = True
-) -> Number:
+def decision(data: Data, *, question: str, quantity: str, comparison: str, setting: str, study: str = LONG) -> Number:
     """Return a row of `decision.csv` with the ends of its 95 % intervals: over seeds and prompts, and t over seeds.
+
+    Nothing while runs or evaluations of the question are missing.
 
     Args:
         data: the tables.
@@ -107,10 +107,9 @@ def decision(
         comparison: what is compared, as the table names it.
         setting: sampling setting.
         study: of `STUDIES`.
-        whole: whether there is no number while runs or evaluations of the question are missing.
     """
     answers = rows_where(data.training(study).decision, {"question": question})
-    if whole and (answers.verdict == "incomplete").any():
+    if (answers.verdict == "incomplete").any():
         return MISSING
     rows = rows_where(answers, {"quantity": quantity, "comparison": comparison, "setting": setting})
     if rows.empty or rows.value.isna().all():

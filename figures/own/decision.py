@@ -85,13 +85,13 @@ def summarise(study: Study) -> Summary:
         rows = every[(every.question == question) & every.quantity.str.startswith("pass@")]
         rows = rows.assign(k=rows.quantity.str.removeprefix("pass@").astype(int)).sort_values("k")
         pass_at[str(name)] = widest(rows)
-    open_ones = [text for text, verdict in answers.verdict.items() if verdict == "incomplete"]
+    missing = [text for text, verdict in answers.verdict.items() if verdict == "incomplete"]
     notes = [drawn_from(study, study.main)]
     if pass_at:
         names = ", ".join(arm_of(name).text for name in pass_at)
         notes.append(f"b: the arms of the most seeds with all of their runs ({names}).")
-    if open_ones:
-        notes.append(f"Runs or evaluations are still missing, nothing decided: {'; '.join(map(str, open_ones))}.")
+    if missing:
+        notes.append(f"Runs or evaluations are still missing, nothing decided: {'; '.join(map(str, missing))}.")
     return Summary(answers, SETTING_NAMES.get(setting, setting), pass_at, against, tuple(notes))
 
 

@@ -1,4 +1,4 @@
-"""Whether a long run goes on improving: held-out pass@1, entropy on its band, and what is learnt by heart."""
+"""Whether a long run goes on improving: held-out pass@1, entropy on its band, and training less held-out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def summarise(study: Study) -> Summary:
     answers = study.decision[(study.decision.quantity == "plateau") & (study.decision.setting == shown.setting.iloc[0])]
     found = plateaus_of(answers, study.main)
     plateaus = {name: found[name] for name in arms if name in found}
-    flat = [f"{arm_of(name).text} {'never' if at != at else f'from step {at:.0f}'}" for name, at in plateaus.items()]
+    flat = [f"{arm_of(name).text} {'not seen' if at != at else f'from step {at:.0f}'}" for name, at in plateaus.items()]
     return Summary(
         curves[curves.arm.isin(arms)],
         setting,
@@ -125,10 +125,11 @@ def build(data: Data) -> Built:
 ENTRY = Entry(
     "saturation",
     "Long runs: does improvement last?",
-    "a: held-out pass@1, intervals over prompts; upright lines: where an arm's curve is flat by the rule that the "
-    "protocol fixed. b: entropy; least to greatest seed shaded. c: training reward between two evaluations "
-    "less the mean held-out pass@1 of both, all at temperature 1. What it rises by is learnt of the training prompts "
-    "alone; it does not begin at 0, since held-out prompts are one a problem and training draws them as they come.",
+    "a: held-out pass@1, intervals over prompts; upright lines: from where an arm's curve is flat by the protocol's "
+    "rule, which cannot see what lies nearer to the end than it looks ahead. b: entropy; least to greatest seed shaded. "
+    "c: training reward between two evaluations less the mean held-out pass@1 of both, all at temperature 1. What it "
+    "rises by is learnt of the training prompts alone; it does not begin at 0, since held-out prompts are one a problem "
+    "and training draws them as they come.",
     ("long",),
     build,
 )

@@ -38,7 +38,7 @@ def plateau(rows: pd.DataFrame, side: str, form: str) -> str:
     row = found.iloc[0]
     low, high = ("-" if pd.isna(row[end]) else f"{row[end]:{form}}" for end in ("low", "high"))
     if pd.isna(row["value"]):
-        return NONE if side == "factor" else f"not reached [{low}, {high}]"
+        return NONE if side == "factor" else f"not seen [{low}, {high}]"
     return f"{row['value']:{form}} [{low}, {high}]"
 
 
@@ -80,7 +80,8 @@ ENTRY = Entry(
     "prompts. The first difference is the one that verdicts are of: the mean of the last three evaluations less the "
     "other arm's best three in a row; `above` where both of its intervals lie above one point, `below` where both lie "
     "below, `open` otherwise, `incomplete` while runs are missing. Could be seen: the difference that these seeds and "
-    "prompts would have found in 80 of 100 studies. What is left out of a plateau's interval is beyond the run.",
+    "prompts would have found in 80 of 100 studies. A plateau that is not seen, and an end that is left out, "
+    "lie beyond the last step that the rule can judge.",
     ("long",),
     build,
 )

@@ -114,3 +114,8 @@ def test_what_the_long_study_answered_is_what_its_table_says():
     )
     assert f"A gain of {answer['could be seen'].removeprefix('+')} points would have been found" in said
     assert f"pass@256 differs by {answer['pass@256 at the end']}." in said
+    long = Data().long
+    runs, curves = (rows[(rows.part == "linear") & (rows.arm == "solved_bonus")] for rows in (long.runs, long.curves))
+    above = curves[curves.step >= 2000].groupby("seed").share_above.mean()
+    assert f"on {100 * above.min():.0f} to {100 * above.max():.0f} % of the steps after 2000, seed by seed" in said
+    assert f"ends at {runs.entropy_end.min():.2f} to {runs.entropy_end.max():.2f} nats." in said

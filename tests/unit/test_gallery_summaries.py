@@ -284,7 +284,7 @@ def test_saturation_shows_the_gap_to_training_and_the_plateaus():
     found = saturation.summarise(study(curves=rows, evaluations=evaluations(*held), decision=pd.concat(asked)))
     assert found.gap["soft"].to_numpy().tolist() == [[10, 0.25], [30, pytest.approx(0.325)]]
     assert found.plateaus == {"grpo": pytest.approx(np.nan, nan_ok=True), "soft": 30}
-    assert found.notes[1].endswith("GRPO never, soft weights from step 30.")
+    assert found.notes[1].endswith("GRPO not seen, soft weights from step 30.")
     assert found.setting == "temperature 1"
 
 
@@ -323,7 +323,7 @@ def test_an_answer_is_in_words_with_both_intervals():
 
 def test_plateaus_that_are_not_reached_are_said():
     rows = decision(quantity="plateau", comparison="arm", value=None, high=None, low=2200)
-    assert table_decision.plateau(rows, "arm", ".0f") == "not reached [2200, -]"
+    assert table_decision.plateau(rows, "arm", ".0f") == "not seen [2200, -]"
     unknown = decision(quantity="plateau", comparison="factor", value=None, low=0.0, high=None)
     assert table_decision.plateau(unknown, "factor", ".2f") == "-"
 
