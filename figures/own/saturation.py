@@ -128,8 +128,8 @@ ENTRY = Entry(
     "a: held-out pass@1, intervals over prompts; upright lines: from where an arm's curve is flat by the protocol's "
     "rule, which cannot see what lies nearer to the end than it looks ahead. b: entropy; least to greatest seed "
     "shaded. c: training reward between two evaluations less the mean held-out pass@1 of both, all at temperature 1. "
-    "What it rises by is learnt of the training prompts alone; it does not begin at 0, since held-out prompts are one a "
-    "problem and training draws them as they come.",
+    "What it rises by is learnt of the training prompts alone; it does not begin at 0, since held-out prompts are one "
+    "a problem and training draws them as they come.",
     ("long",),
     build,
 )
