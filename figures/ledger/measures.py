@@ -14,6 +14,7 @@ from figures.ledger.training import (
     entropy_change,
     filtered_change,
     likelier,
+    progress,
     run,
 )
 
@@ -39,6 +40,7 @@ MEASURES = {
     "entropy_change": Measure(entropy_change, ("runs", "curves"), CONTROLLERS),
     "likelier": Measure(likelier, ("curves",), CONTROLLERS),
     "filtered_change": Measure(filtered_change, ("curves",), CONTROLLERS),
+    "progress": Measure(progress, ("evaluations",), LONG),
     "comparison": Measure(comparison, ("comparison",), CONTROLLERS),
     "decision": Measure(decision, ("decision",), LONG),
     "violations": Measure(violations, ("audit/responses",)),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from figures.estimates import counts_of
 from figures.ledger.number import MISSING, Number
 from figures.ledger.selection import rows_where
 from figures.study import STUDIES, Data
@@ -81,6 +82,17 @@ def filtered_change(data: Data, *, part: str, arm: str, side: str, study: str = 
         if len(rows) > 1:
             after, before = (float((sizes * half).sum() / half.sum()) for half in (later, steps - later))
             found[seed] = after - before
+    return over_runs(found)
+
+
+def progress(data: Data, *, part: str, arm: str, setting: str, start: int, end: int, study: str = LONG) -> Number:
+    """Return held-out pass@1 after step `end` less that after step `start`, over the seeds of an arm that have both."""
+    rows = rows_where(data.training(study).evaluations, {"setting": setting, "step": [start, end]})
+    found = {}
+    for seed, same in by_seed(rows, part, arm):
+        right = {row["step"]: counts_of(row["counts"]).mean() / row["samples"] for row in same.to_dict("records")}
+        if len(right) > 1:
+            found[seed] = float(right[end] - right[start])
     return over_runs(found)
 
 

@@ -116,7 +116,8 @@ def draw(summary: Summary) -> Figure:
             *(Line2D([], [], color=INK, ls="none", marker=mark, mfc=face or INK) for mark, face in MARKS.values()),
         ]
         names = ["95 %, seeds and prompts resampled", "95 %, t over seeds", *MARKS]
-        figure.legend(handles, names, loc="outside lower center", ncols=6, columnspacing=1.2)
+        drawn, texts = axes[1].get_legend_handles_labels()
+        figure.legend(handles + drawn, names + texts, loc="outside lower center", ncols=6, columnspacing=1.2)
     return figure
 
 
@@ -155,8 +156,6 @@ def draw_pass_at(axes: Axes, found: Mapping[str, pd.DataFrame]) -> None:
     axes.axhline(0, color=INK, lw=0.8)
     axes.set_xscale("log", base=2)
     axes.set_xticks(shown, [str(k) for k in shown])
-    if found:
-        axes.legend(loc="best")
 
 
 def build(data: Data) -> Built:

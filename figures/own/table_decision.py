@@ -30,15 +30,17 @@ def difference(row: pd.Series) -> str:
 def plateau(rows: pd.DataFrame, side: str, form: str) -> str:
     """Return the step of a plateau, or the factor of two, with its interval; what is beyond the end is left open.
 
-    A dash for a factor that is not known, whose interval says nothing.
+    Of a factor that is not known the most that it can be; a dash where nothing bounds it.
     """
     found = rows[rows.comparison == side]
     if found.empty:
         return NONE
     row = found.iloc[0]
     low, high = ("-" if pd.isna(row[end]) else f"{row[end]:{form}}" for end in ("low", "high"))
+    if pd.isna(row["value"]) and side == "factor":
+        return NONE if pd.isna(row["high"]) else f"at most {high}"
     if pd.isna(row["value"]):
-        return NONE if side == "factor" else f"not seen [{low}, {high}]"
+        return f"not seen [{low}, {high}]"
     return f"{row['value']:{form}} [{low}, {high}]"
 
 

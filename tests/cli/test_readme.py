@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from figures.estimates import held_out
 from figures.own import table_control, table_decision
 from figures.study import Data
 from trainer.parsing import as_yaml, load_config
@@ -106,16 +107,46 @@ def test_the_table_of_controllers_is_that_of_the_study():
 def test_what_the_long_study_answered_is_what_its_table_says():
     said = " ".join(README.split())
     found, _ = table_decision.summarise(Data().long)
+    for name in (
+        "solved bonus less GRPO",
+        "bonus 0.01 less GRPO",
+        "solved bonus less bonus 0.01",
+        "Algorithm 1 less GRPO",
+    ):
+        row = found.loc[name]
+        cells = row[["last three less best three (points)", "t over seeds", "verdict", "pass@256 at the end"]]
+        assert row.seeds == "5"
+        assert f"| {' | '.join([name, *cells])} |" in said
     answer = found.loc["solved bonus less GRPO"]
-    assert f"**{answer['last three less best three (points)'].replace(' [', ' points [')}**" in said
-    assert (
-        f"(t over seeds: {answer['t over seeds'].replace(', ', ' to ')}). The margin was +1: **{answer.verdict}**"
-        in said
-    )
+    assert f"question: **{answer.verdict}**" in said
     assert f"A gain of {answer['could be seen'].removeprefix('+')} points would have been found" in said
-    assert f"pass@256 differs by {answer['pass@256 at the end']}." in said
-    long = Data().long
-    runs, curves = (rows[(rows.part == "linear") & (rows.arm == "solved_bonus")] for rows in (long.runs, long.curves))
-    above = curves[curves.step >= 2000].groupby("seed").share_above.mean()
+    plateau = found.loc["Algorithm 1 less GRPO"]
+    assert f"flat from step {plateau['its plateau (step)'].split()[0]}," in said
+    assert f"a factor of more than {plateau['factor'].removeprefix('at most ')} is excluded" in said
+
+
+def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
+    said, long = " ".join(README.split()), Data().long
+    runs, curves = (rows[rows.part == "linear"] for rows in (long.runs, long.curves))
+    held, fixed, ends = (
+        runs[runs.arm == arm][column]
+        for arm, column in (
+            ("algorithm1", "in_band_smooth"),
+            ("bonus_0.01", "entropy"),
+            ("solved_bonus", "entropy_end"),
+        )
+    )
+    assert f"on {100 * held.min():.0f} to {100 * held.max():.0f} % of the smoothed steps" in said
+    assert f"mean entropies are {fixed.min():.2f} to {fixed.max():.2f} nats" in said
+    assert f"ends at {ends.min():.2f} to {ends.max():.2f} nats." in said
+    above = curves[(curves.arm == "solved_bonus") & (curves.step >= 2000)].groupby("seed").share_above.mean()
     assert f"on {100 * above.min():.0f} to {100 * above.max():.0f} % of the steps after 2000, seed by seed" in said
-    assert f"ends at {runs.entropy_end.min():.2f} to {runs.entropy_end.max():.2f} nats." in said
+    near = curves[curves.step == 2000].groupby("arm").entropy.mean()
+    assert f"the solved bonus has {near['solved_bonus']:.2f} nats and GRPO {near['grpo']:.2f}" in said
+    rows = long.evaluations[(long.evaluations.part == "linear") & (long.evaluations.setting == "paper")]
+    at = {arm: held_out(same, 16).set_index("step")["mean"] for arm, same in rows.groupby("arm")}
+    assert f"pass@16 is down to {100 * at['algorithm1'][200]:.0f} %, half of GRPO's" in said
+    assert at["algorithm1"][200] / at["grpo"][200] == pytest.approx(1 / 2, abs=0.05)
+    assert abs(at["solved_bonus"][2000] - at["grpo"][2000]) < 0.01
+    for arm in ("grpo", "solved_bonus"):
+        assert 1 - at[arm][200] / at[arm][0] == pytest.approx(1 / 3, abs=0.04)

@@ -28,6 +28,9 @@ def data(tmp_path):
         "controllers/comparison.csv": "part,arm,setting,quantity,comparison,value,low,high,seeds\n"
         "constant,nsr,t1,pass@1,same_samples,-0.2,-0.3,-0.1,2\nconstant,nsr,training,reward,same_samples,-0.2,,,1\n",
         "long/runs.csv": "part,arm,seed,entropy_end\nlinear,nsr,0,0.3\n",
+        "long/evaluations.csv": "part,arm,seed,step,setting,samples,counts\n"
+        "linear,nsr,0,100,paper,4,1 1\nlinear,nsr,0,400,paper,8,8 2\nlinear,nsr,0,400,t1,8,0 0\n"
+        "linear,nsr,1,100,paper,4,4 0\nlinear,nsr,1,400,paper,4,2 0\nlinear,nsr,2,400,paper,4,2 0\n",
         "long/decision.csv": "question,setting,quantity,comparison,value,low,high,seeds_low,seeds_high,verdict,seeds\n"
         "pays,paper,pass@1,best,0.03,0.02,0.04,0.01,0.05,above,5\n"
         "pays,paper,plateau,factor,,0.8,,,,,5\n"
@@ -69,6 +72,7 @@ def test_what_has_no_rows_is_not_measured(data):
         "entropy_change": {},
         "likelier": {},
         "filtered_change": {"side": "below"},
+        "progress": {"setting": "paper", "start": 100, "end": 300},
         "comparison": {"setting": "t1", "quantity": "pass@1", "comparison": "same_samples"},
     }.items():
         assert MEASURES[use].make(data, part="linear", arm="nsr", **options) == MISSING, use
@@ -108,6 +112,9 @@ def test_numbers_of_training_are_over_seeds(data):
     assert of("likelier").value == pytest.approx((2 / 3 + 1) / 2)
     # Of 1.5 rows below, the later 0.75 have 3; the earlier ones 6 on 0.5 and 3 on 0.25, a mean of 5.
     assert of("filtered_change", side="below").value == pytest.approx(3 - 5)
+    rise = MEASURES["progress"].make(data, part="linear", arm="nsr", setting="paper", start=100, end=400)
+    # Seed 2 has no evaluation at the start.
+    assert (rise.value, rise.low, rise.high, rise.over) == (0.0625, -0.25, 5 / 8 - 1 / 4, "seeds 0, 1")
     found = of("comparison", setting="t1", quantity="pass@1", comparison="same_samples")
     assert as_text(found, ".2f") == "-0.20 [-0.30, -0.10] (2 seeds)"
     found = of("comparison", setting="training", quantity="reward", comparison="same_samples")
