@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy.stats  # type: ignore[import-untyped]
 
 from figures.audit_tables import each
 
@@ -71,6 +72,15 @@ def estimate(rows: pd.DataFrame, k: int) -> Estimate:
     drawn = np.random.default_rng(0).integers(values.shape[1], size=(REPEATS, values.shape[1]))
     low, high = np.percentile(values.mean(0)[drawn].mean(1), [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     return Estimate(float(values.mean()), float(low), float(high), tuple(values.mean(1)))
+
+
+def t_reach(values: Sequence[float]) -> float:
+    """Return half of the 95 % interval of Student's t for the mean of values, of which there must be two.
+
+    >>> round(t_reach([1.0, 3.0]), 2)
+    12.71
+    """
+    return float(scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values))
 
 
 def over_seeds(rows: pd.DataFrame, column: str) -> pd.DataFrame:

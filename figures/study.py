@@ -145,6 +145,11 @@ class Data:
             return summarise(self.study)
 
     @property
+    def studies(self) -> tuple[Study, ...]:
+        """The leading study, and that of controllers after it, whose runs are shorter and of more methods."""
+        return (self.long, self.study) if self.leading is self.long else (self.study,)
+
+    @property
     def leading(self) -> Study:
         """The study that the paper's figures are of: the long one once the paper's own method is evaluated in it."""
         return self.long if PAPERS_METHOD in set(self.long.last.arm) else self.study

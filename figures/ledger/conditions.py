@@ -34,8 +34,8 @@ class Condition:
     def holds(self, numbers: Mapping[str, Number]) -> bool | None:
         """Return whether it holds; None where that cannot be said.
 
-        That is where a number, or the end of an interval, is not there, and where one end of the interval meets the
-        condition and the other does not.
+        That is where a number, or the end of an interval, is not there, and where other ends of the intervals that are
+        compared would meet it.
         """
         left, right = value_of(self.left, numbers), value_of(self.right, numbers)
         if left is None or right is None:
@@ -43,8 +43,8 @@ class Condition:
         compare = COMPARISONS[self.sign]
         if compare(left, right):
             return True
-        other = value_of(other_end(self.left), numbers) if "." in self.left else None
-        return None if other is not None and compare(other, right) else False
+        others = [[value, *end_beyond(side, numbers)] for side, value in ((self.left, left), (self.right, right))]
+        return None if any(compare(one, two) for one in others[0] for two in others[1]) else False
 
 
 def condition_of(text: str) -> Condition:
@@ -70,6 +70,12 @@ def other_end(side: str) -> str:
     """
     name, _, end = side.partition(".")
     return f"{name}.{'high' if end == 'low' else 'low'}"
+
+
+def end_beyond(side: str, numbers: Mapping[str, Number]) -> list[float]:
+    """Return the other end of the interval whose end is compared, nothing where none is."""
+    other = value_of(other_end(side), numbers) if "." in side and side[0].isalpha() else None
+    return [] if other is None else [other]
 
 
 def value_of(side: str, numbers: Mapping[str, Number]) -> float | None:

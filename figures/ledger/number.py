@@ -8,7 +8,7 @@ class Number:
     """A number of a table.
 
     Args:
-        value: None where its rows are not there.
+        value: None where its rows are not there, or where it lies beyond what can be judged.
         low: lower end of its interval; None where it has none.
         high: upper end.
         over: what it is of: seeds, prompts, repeats.
@@ -34,11 +34,14 @@ def as_text(number: Number, form: str) -> str:
     '0.38 (0.25 to 0.50; seeds 0, 1)'
     >>> as_text(Number(0.5, 0.4, 0.6, "5 seeds"), ".0%"), as_text(Number(None), ".2f")
     ('50% [40%, 60%] (5 seeds)', 'not yet measured')
+    >>> as_text(Number(None, 1600, None, "5 seeds"), ".0f")
+    'not seen [1600, -] (5 seeds)'
     """
-    if number.value is None:
+    measured = [end for end in (number.low, number.high) if end is not None]
+    if number.value is None and not measured:
         return "not yet measured"
-    parts = [f"{number.value:{form}}"]
-    ends = "" if number.low is None or number.high is None else (f"{number.low:{form}}", f"{number.high:{form}}")
+    parts = ["not seen" if number.value is None else f"{number.value:{form}}"]
+    ends = [("-" if end is None else f"{end:{form}}") for end in (number.low, number.high)] if measured else []
     brackets = [number.over] if number.over else []
     if ends and number.spread and number.low != number.high:
         brackets.insert(0, f"{ends[0]} to {ends[1]}")

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-from figures.estimates import counts_of
+from figures.estimates import counts_of, t_reach
 from figures.ledger.number import MISSING, Number
 from figures.ledger.selection import rows_where
 from figures.study import STUDIES, Data
 
 CONTROLLERS, LONG = STUDIES
+EVALUATIONS = 3
 
 
 def over_runs(values: Mapping[int, float]) -> Number:
@@ -86,14 +88,24 @@ def filtered_change(data: Data, *, part: str, arm: str, side: str, study: str = 
 
 
 def progress(data: Data, *, part: str, arm: str, setting: str, start: int, end: int, study: str = LONG) -> Number:
-    """Return held-out pass@1 after step `end` less that after step `start`, over the seeds of an arm that have both."""
-    rows = rows_where(data.training(study).evaluations, {"setting": setting, "step": [start, end]})
-    found = {}
-    for seed, same in by_seed(rows, part, arm):
-        right = {row["step"]: counts_of(row["counts"]).mean() / row["samples"] for row in same.to_dict("records")}
-        if len(right) > 1:
-            found[seed] = float(right[end] - right[start])
-    return over_runs(found)
+    """Return held-out pass@1 at step `end` less that at `start`, with its 95 % t interval over the seeds.
+
+    Each is a mean of the last `EVALUATIONS` up to its step, as the rules of the long study have it.
+    """
+    rows = rows_where(data.training(study).evaluations, {"setting": setting})
+    found = []
+    for _, same in by_seed(rows.sort_values("step"), part, arm):
+        right = pd.Series([counts_of(text).mean() for text in same.counts], same.step) / same.samples.to_numpy()
+        if {start, end} <= set(right.index):
+            later, earlier = (float(right.loc[:step].tail(EVALUATIONS).mean()) for step in (end, start))
+            found.append(later - earlier)
+    if not found:
+        return MISSING
+    mean, seeds = float(np.mean(found)), f"{len(found)} seed{'s' if len(found) > 1 else ''}"
+    if len(found) == 1:
+        return Number(mean, over=seeds, seeds=1)
+    half = t_reach(found)
+    return Number(mean, mean - half, mean + half, seeds, len(found))
 
 
 def comparison(
@@ -110,6 +122,8 @@ def comparison(
 def decision(data: Data, *, question: str, quantity: str, comparison: str, setting: str, study: str = LONG) -> Number:
     """Return a row of `decision.csv` with the ends of its 95 % intervals: over seeds and prompts, and t over seeds.
 
+    A plateau that is not seen, and a factor of one, has no value, and the ends that are known.
+
     Nothing while runs or evaluations of the question are missing.
 
     Args:
@@ -124,13 +138,12 @@ def decision(data: Data, *, question: str, quantity: str, comparison: str, setti
     if (answers.verdict == "incomplete").any():
         return MISSING
     rows = rows_where(answers, {"quantity": quantity, "comparison": comparison, "setting": setting})
-    if rows.empty or rows.value.isna().all():
-        return MISSING
-    return estimated(rows.iloc[0], ("low", "seeds_low"), ("high", "seeds_high"))
+    return MISSING if rows.empty else estimated(rows.iloc[0], ("low", "seeds_low"), ("high", "seeds_high"))
 
 
 def estimated(row: pd.Series, low: Sequence[str], high: Sequence[str]) -> Number:
     """Return a row's value with the lowest of its lower ends and the highest of its upper ones."""
     seeds = int(row.seeds)
     least, most = (None if pd.isna(end) else float(end) for end in (row[list(low)].min(), row[list(high)].max()))
-    return Number(float(row.value), least, most, f"{seeds} seed{'s' if seeds > 1 else ''}", seeds)
+    value = None if pd.isna(row.value) else float(row.value)
+    return Number(value, least, most, f"{seeds} seed{'s' if seeds > 1 else ''}", seeds)

@@ -110,12 +110,13 @@ def draw(summary: Summary) -> Figure:
         draw_pass_at(axes[1], summary.pass_at)
         title = f"b  pass@K at the last step{f', less {arm_of(summary.against).text}' if summary.against else ''}"
         label(axes[1], title, "K (samples a prompt)", "difference (points)")
+        given = [name for name in MARKS if (summary.answers.verdict == name).any()]
         handles: list[Any] = [
-            Line2D([], [], color=INK, lw=3),
+            Line2D([], [], color=INK, lw=5, alpha=0.5),
             Line2D([], [], color=INK, lw=1),
-            *(Line2D([], [], color=INK, ls="none", marker=mark, mfc=face or INK) for mark, face in MARKS.values()),
+            *(Line2D([], [], color=INK, ls="none", marker=MARKS[name][0], mfc=MARKS[name][1] or INK) for name in given),
         ]
-        names = ["95 %, seeds and prompts resampled", "95 %, t over seeds", *MARKS]
+        names = ["95 %, seeds and prompts resampled", "95 %, t over seeds", *given]
         drawn, texts = axes[1].get_legend_handles_labels()
         figure.legend(handles + drawn, names + texts, loc="outside lower center", ncols=6, columnspacing=1.2)
     return figure
@@ -125,8 +126,8 @@ def draw_answers(axes: Axes, answers: pd.DataFrame) -> None:
     """Draw a row a question: the difference, both intervals, and the number of seeds at the right."""
     for place, row in enumerate(answers.to_dict("records")):
         line = arm_of(row["arm"]).line
-        axes.hlines(place, PERCENT * row["seeds_low"], PERCENT * row["seeds_high"], color=line.color, lw=1)
-        axes.hlines(place, PERCENT * row["low"], PERCENT * row["high"], color=line.color, lw=3, alpha=0.6)
+        axes.hlines(place, PERCENT * row["low"], PERCENT * row["high"], color=line.color, lw=5, alpha=0.5)
+        axes.hlines(place, PERCENT * row["seeds_low"], PERCENT * row["seeds_high"], color=INK, lw=1)
         mark, face = MARKS[row["verdict"]]
         axes.plot(PERCENT * row["value"], place, mark, color=line.color, mfc=face or line.color, ms=6, zorder=3)
         seeds = f"{row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
@@ -137,9 +138,10 @@ def draw_answers(axes: Axes, answers: pd.DataFrame) -> None:
     axes.set_yticks(range(len(answers)), list(answers.index), fontsize=9)
     axes.set_ylim(len(answers) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
-    limit = PERCENT * np.nanmax(np.abs(answers[["low", "high", "value"]].to_numpy(float))) * 1.15
     # The t interval of two seeds is 13 standard errors wide: it may leave the panel.
-    axes.set_xlim(-limit, limit)
+    ends = np.append(PERCENT * answers[["low", "high", "value"]].to_numpy(float), 0)
+    pad = 0.1 * (np.nanmax(ends) - np.nanmin(ends)) + 0.5
+    axes.set_xlim(np.nanmin(ends) - pad, np.nanmax(ends) + pad)
 
 
 def draw_pass_at(axes: Axes, found: Mapping[str, pd.DataFrame]) -> None:
@@ -170,7 +172,8 @@ ENTRY = Entry(
     "a: held-out pass@1, mean of the last three evaluations, less the other arm's best three in a row, chosen on one "
     "half of the prompts and measured on the other; by the protocol's rule an arm is better where both intervals lie "
     "wholly above its margin (dotted), and not better where both lie wholly below. b: pass@K of the last checkpoints, "
-    "of the most samples drawn of each, with the ends of both intervals.",
+    "of the most samples drawn of each; bars go from the lower of both intervals' lower ends to the higher of their "
+    "upper ones.",
     ("long",),
     build,
 )

@@ -9,7 +9,7 @@ import scipy.stats  # type: ignore[import-untyped]
 from figures.arms import arm_of, in_order
 from figures.audit_tables import each
 from figures.entry import Built, Entry, main_of
-from figures.estimates import counts_of
+from figures.estimates import counts_of, t_reach
 from figures.paper.cells import NONE, table
 from figures.parts import setting_of_curves
 from figures.study import Data, NothingToDrawError, Study
@@ -91,7 +91,7 @@ def over_runs(values: list[float]) -> str:
         return NONE
     text = f"{known.mean():+.2f}"
     if len(known) > 1:
-        half = scipy.stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
+        half = t_reach(known.tolist())
         text += f" [{known.mean() - half:+.2f}, {known.mean() + half:+.2f}]"
     return f"{text} ({len(known)})"
 

@@ -30,15 +30,15 @@ def difference(row: pd.Series) -> str:
 def plateau(rows: pd.DataFrame, side: str, form: str) -> str:
     """Return the step of a plateau, or the factor of two, with its interval; what is beyond the end is left open.
 
-    Of a factor that is not known the most that it can be; a dash where nothing bounds it.
+    A dash for a factor that nothing bounds.
     """
     found = rows[rows.comparison == side]
     if found.empty:
         return NONE
     row = found.iloc[0]
     low, high = ("-" if pd.isna(row[end]) else f"{row[end]:{form}}" for end in ("low", "high"))
-    if pd.isna(row["value"]) and side == "factor":
-        return NONE if pd.isna(row["high"]) else f"at most {high}"
+    if side == "factor" and pd.isna(row["value"]) and pd.isna(row["high"]) and not row["low"] > 0:
+        return NONE
     if pd.isna(row["value"]):
         return f"not seen [{low}, {high}]"
     return f"{row['value']:{form}} [{low}, {high}]"
@@ -82,8 +82,9 @@ ENTRY = Entry(
     "prompts. The first difference is the one that verdicts are of: the mean of the last three evaluations less the "
     "other arm's best three in a row; `above` where both of its intervals lie above one point, `below` where both lie "
     "below, `open` otherwise, `incomplete` while runs are missing. Could be seen: the difference that these seeds and "
-    "prompts would have found in 80 of 100 studies. A plateau that is not seen, and an end that is left out, "
-    "lie beyond the last step that the rule can judge.",
+    "prompts would have found in 80 of 100 studies. A plateau is the first step from which the mean curve rises by "
+    "less than a point over the next 1000; what is not seen, and an end that is left out, lies beyond the last step "
+    "that the rule can judge. Intervals of plateaus resample few seeds and are rather too narrow.",
     ("long",),
     build,
 )

@@ -32,14 +32,14 @@ class Summary:
 
     Args:
         sizes: held-out pass@1 by number of parameters and arm, as `sizes_there`; may be empty.
-        setting: name of the sampling setting that it is in.
+        title: what it is of.
         published: AIME-25 mean@32 by billions of parameters and method, from the paper's Tables 2, 7 and 8.
         pass_at: by sampling setting, by arm, pass@K for each of `DRAWS`.
         notes: what is missing.
     """
 
     sizes: pd.DataFrame
-    setting: str
+    title: str
     published: Mapping[str, Mapping[int, float]]
     pass_at: Mapping[str, Mapping[str, list[Estimate]]]
     notes: tuple[str, ...]
@@ -66,13 +66,15 @@ def summarise(study: Study, sizes: tuple[pd.DataFrame, str, str], numbers: pd.Da
     notes += absent([*wanted, *([] if ours else ["predictive control"])], set(final.arm))
     notes += [f"Not there: evaluations at {SETTING_NAMES[name]}." for name, found in pass_at.items() if not found]
     larger = "Not there: our own larger models; a shows the paper's numbers."
-    notes.append(larger if sizes[0].empty else f"a: {sizes[2][0].lower()}{sizes[2][1:]}")
+    same = sizes[2].startswith(drawn_from(study, study.main).rstrip("."))
+    title = f"a  Ours, {sizes[1]}" if same else "a  Ours, shorter runs"
+    notes.append(larger if sizes[0].empty else f"a: {sizes[2][0].lower()}{sizes[2][1:-1]}, sampled at {sizes[1]}.")
     found = pick(numbers[numbers.table.isin([2, 7, 8])], benchmark="AIME-25", metric="mean@32")
     published = {
         method: {BILLIONS[row.model]: float(row.value) for row in each(pick(found, method=method))}
         for method in ("GRPO", "GRPO+Entrocraft")
     }
-    return Summary(sizes[0], sizes[1], published, pass_at, tuple(notes))
+    return Summary(sizes[0], title, published, pass_at, tuple(notes))
 
 
 def draw(summary: Summary) -> Figure:
@@ -82,7 +84,7 @@ def draw(summary: Summary) -> Figure:
         figure, axes = plt.subplots(1, columns, figsize=(WIDTH, 4.2), layout="constrained")
         draw_published(axes[0], summary.published)
         if not summary.sizes.empty:
-            draw_sizes(axes[1], summary.sizes, summary.setting)
+            draw_sizes(axes[1], summary.sizes, summary.title)
         axes[-1].sharey(axes[-2])
         for letter, place, (setting, found) in zip("bc", (-2, -1), summary.pass_at.items(), strict=True):
             draw_pass_at(axes[place], found)
@@ -104,17 +106,19 @@ def draw_published(axes: Axes, published: Mapping[str, Mapping[int, float]]) -> 
     label(axes, "a  The paper: AIME-25", "parameters ($10^9$, Qwen3 base)", "mean@32 (%)")
 
 
-def draw_sizes(axes: Axes, sizes: pd.DataFrame, setting: str) -> None:
+def draw_sizes(axes: Axes, sizes: pd.DataFrame, title: str) -> None:
     """Draw our own held-out pass@1 against the number of parameters."""
-    for name, rows in sizes.sort_values("parameters").groupby("arm", sort=False):
-        line = arm_of(str(name)).line
+    arms = in_order(set(sizes.arm))
+    for place, name in enumerate(arms):
+        rows, line = sizes[sizes.arm == name].sort_values("parameters"), arm_of(name).line
+        x = rows.parameters * 1.01 ** (place - (len(arms) - 1) / 2)
         errors = PERCENT * np.array([rows.value - rows.low, rows.high - rows.value])
-        axes.errorbar(rows.parameters, PERCENT * rows.value, errors, color=line.color, ls=line.dash, marker=line.marker)
+        axes.errorbar(x, PERCENT * rows.value, errors, color=line.color, ls=line.dash, marker=line.marker)
     axes.set_xscale("log")
     found = sorted(sizes.parameters.unique())
     axes.set_xticks(found, [f"{size / 1e6:.2g}" for size in found])
     axes.xaxis.set_minor_locator(NullLocator())
-    label(axes, f"a  Ours, {setting}", "parameters ($10^6$)", "pass@1 (%)")
+    label(axes, title, "parameters ($10^6$)", "pass@1 (%)")
 
 
 def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:
@@ -132,7 +136,7 @@ def draw_pass_at(axes: Axes, found: Mapping[str, list[Estimate]]) -> None:
     axes.set_xscale("log", base=2)
     shown = DRAWS[: max(map(len, found.values()), default=len(DRAWS))]
     # Three digits do not fit beside each other.
-    ticks = shown[:: 1 if shown[-1] < 100 else 2]
+    ticks = shown[:: 1 if max(shown, default=1) < 100 else 2]
     axes.set_xticks(ticks, [str(k) for k in ticks])
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.arms import LEADING, in_order, leading
-from figures.curves import draw_arms, draw_held_out, legend_below
+from figures.curves import draw_arms, draw_band, draw_held_out, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.estimates import held_out
 from figures.paper.published import line_of_method, methods, pick
@@ -81,6 +81,10 @@ def draw(summary: Summary) -> Figure:
     arms = in_order(set(summary.curves.arm))
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 6.8), layout="constrained")
+        bands = summary.curves.dropna(subset=["entropy_low"]).groupby("step").entropy_low.nunique()
+        shared = bool(bands.max() == 1)
+        if shared:
+            draw_band(axes[0, 0], summary.curves)
         draw_arms(axes[0, 0], summary.curves, arms, "entropy")
         label(axes[0, 0], f"a  Entropy, {summary.steps} steps", "step", "entropy (nats/token)")
         for letter, place, (k, curves) in zip("bc", (1, 2), summary.pass_at.items(), strict=False):
@@ -93,7 +97,7 @@ def draw(summary: Summary) -> Figure:
         axes[1, 2].set_axis_off()
         handles, names = axes[1, 0].get_legend_handles_labels()
         axes[1, 2].legend(handles, names, loc="center left", title="the paper's methods")
-        legend_below(figure, arms, 6, band=False)
+        legend_below(figure, arms, 6, band=shared)
     return figure
 
 

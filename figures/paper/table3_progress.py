@@ -1,5 +1,7 @@
 """Table 3: held-out results on the way, ours by step beside the paper's by samples."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from figures.arms import arm_of, in_order
@@ -27,31 +29,39 @@ def chosen_steps(steps: list[int]) -> dict[int, int]:
     return found
 
 
-def summarise(study: Study, numbers: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return a row a method and quantity, and notes: the part of long runs, or the main one."""
-    part = "long" if (study.evaluations.part == "long").any() else study.main
-    own, setting = setting_of_curves(study.evaluations[(study.evaluations.part == part) & (study.evaluations.step > 0)])
-    steps = chosen_steps(sorted(map(int, own.step.unique())))
-    rows = {}
-    for name in in_order(set(own.arm)):
-        same = own[own.arm == name]
-        for k in (1, min(32, int(own.samples.min()))):
-            cells = {f"quarter {place}": measured(same[same.step == step], k) for place, step in steps.items()}
-            rows[f"{arm_of(name).text}, pass@{k}"] = cells
+def summarise(studies: Sequence[Study], numbers: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return a row a method and quantity, and notes.
+
+    An arm is of the first study that has it, there of the part of long runs or of the main one; the names of later
+    studies are told.
+    """
+    rows, seen, notes = {}, set(), []
+    for study in studies:
+        part = "long" if (study.evaluations.part == "long").any() else study.main
+        wanted = (study.evaluations.part == part) & (study.evaluations.step > 0) & ~study.evaluations.arm.isin(seen)
+        own, setting = setting_of_curves(study.evaluations[wanted])
+        steps = chosen_steps(sorted(map(int, own.step.unique())))
+        for name in in_order(set(own.arm)):
+            same = own[own.arm == name]
+            for k in (1, min(32, int(own.samples.min()))):
+                cells = {f"quarter {place}": measured(same[same.step == step], k) for place, step in steps.items()}
+                rows[f"{arm_of(name).text}, pass@{k}" + (f" (study {study.name})" if seen else "")] = cells
+        if steps:
+            seen |= set(own.arm)
+            ends = ", ".join(f"{step} (quarter {place})" for place, step in steps.items())
+            notes.append(f"{drawn_from(study, part)} Steps {ends}, sampled at {setting}.")
     paper = pick(numbers, table=3)
     for benchmark in dict.fromkeys(paper.benchmark):
         for method in methods(paper):
             same = pick(paper, benchmark=benchmark, method=method)
             cells = {f"quarter {place}": printed(same, samples=at) for place, at in enumerate(QUARTERS, 1)}
             rows[f"the paper's {method}, {benchmark} mean@32"] = cells
-    notes = [drawn_from(study, part), f"Ours: steps {', '.join(map(str, steps.values()))}, sampled at {setting}."]
-    notes = notes if steps else ["Not there: our runs."]
-    return table(rows, [f"quarter {place}" for place in range(1, 5)]), tuple(notes)
+    return table(rows, [f"quarter {place}" for place in range(1, 5)]), tuple(notes or ["Not there: our runs."])
 
 
 def build(data: Data) -> Built:
     """Load and summarise."""
-    found, notes = summarise(data.leading, data.paper())
+    found, notes = summarise(data.studies, data.paper())
     return Built(table=found, notes=notes)
 
 

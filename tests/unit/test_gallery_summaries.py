@@ -41,10 +41,11 @@ from figures.parts import is_too_high, rows_of, schedule_of, sizes_of, sizes_the
 from figures.study import COLUMNS, Data, NothingToDrawError, Study
 
 
-def study(**tables):
+def study(name="", **tables):
     """A study whose tables hold what is given; columns that are not given are missing."""
     return Study(
-        **{name: pd.DataFrame(tables.get(name, []), columns=list(columns)) for name, columns in COLUMNS.items()}
+        name=name,
+        **{stem: pd.DataFrame(tables.get(stem, []), columns=list(columns)) for stem, columns in COLUMNS.items()},
     )
 
 
@@ -145,7 +146,9 @@ def test_figures_are_of_the_long_study_where_it_has_what_they_show(both):
     assert sizes.parameters.tolist() == [200, 400]
     assert note == "Of the study controllers, part constant, twice."
     drawn = fig3_pass_at_k.summarise(data.long, sizes_there(data), Data().paper())
-    assert {"Of the study long, part linear.", "a: of the study controllers, part constant, twice."} <= set(drawn.notes)
+    assert "Of the study long, part linear." in drawn.notes
+    assert "a: of the study controllers, part constant, twice, sampled at temperature 1." in drawn.notes
+    assert drawn.title == "a  Ours, shorter runs"
 
 
 def test_the_long_study_leads_once_it_has_the_papers_method(both):
@@ -326,7 +329,8 @@ def test_plateaus_that_are_not_reached_are_said():
     assert table_decision.plateau(rows, "arm", ".0f") == "not seen [2200, -]"
     unknown = decision(quantity="plateau", comparison="factor", value=None, low=0.0, high=None)
     assert table_decision.plateau(unknown, "factor", ".2f") == "-"
-    assert table_decision.plateau(unknown.assign(high=1.5), "factor", ".2f") == "at most 1.50"
+    assert table_decision.plateau(unknown.assign(high=1.5), "factor", ".2f") == "not seen [0.00, 1.50]"
+    assert table_decision.plateau(unknown.assign(low=1.2), "factor", ".2f") == "not seen [1.20, -]"
 
 
 def test_the_condition_is_ranked_against_what_follows():
@@ -519,7 +523,11 @@ def test_all_methods_are_in_one_table():
 
 def test_the_benchmark_has_ours_and_the_papers_side_by_side():
     final = evaluations(evaluation("4 0"), evaluation("4 2", arm="clip_cov", setting="paper"))
-    found, _ = table2_main.summarise(study(evaluations=final), Data().paper())
+    shorter = evaluations(evaluation("0 0"), evaluation("4 4", arm="nsr"))
+    of = [study(evaluations=final), study(evaluations=shorter, name="short")]
+    found, notes = table2_main.summarise(of, Data().paper())
+    assert found.loc["NSR (study short)", "ours, temperature 1: pass@1 (%)"].startswith("100.0 [")
+    assert notes == ("Of the study given, part constant.", "Of the study short, part constant.")
     assert found.loc["GRPO", "ours, temperature 1: pass@1 (%)"].startswith("50.0 [")
     assert found.loc["GRPO", "paper: Avg pass@32"] == "74.0"
     assert found.loc["Clip-Cov", "ours, 0.6 / 0.95 / 20: pass@1 (%)"].startswith("75.0 [")
@@ -531,11 +539,17 @@ def test_the_benchmark_has_ours_and_the_papers_side_by_side():
 def test_progress_is_by_quarters():
     steps = range(100, 900, 100)
     rows = evaluations(*(evaluation("4 0", step=step, part="long") for step in steps), evaluation("4 4"))
-    found, notes = table3_progress.summarise(study(evaluations=rows), Data().paper())
+    shorter = evaluations(evaluation("2 0", part="long"), evaluation("3 0", arm="clip_cov", part="long", step=300))
+    found, notes = table3_progress.summarise(
+        [study(evaluations=rows), study(evaluations=shorter, name="short")], Data().paper()
+    )
     assert found.loc["GRPO, pass@1"].str[:4].tolist() == ["50.0"] * 4
     assert found.loc["the paper's GRPO+Entrocraft, AIME-25 mean@32"].tolist() == ["13.1", "14.2", "14.8", "16.2"]
-    assert notes[0] == "Of the study given, part long."
-    assert notes[1] == "Ours: steps 200, 400, 600, 800, sampled at temperature 1."
+    assert found.loc["Clip-Cov, pass@1 (study short)"].tolist()[:3] == [""] * 3
+    assert found.index.str.startswith("GRPO, pass@1").sum() == 1
+    ends = "200 (quarter 1), 400 (quarter 2), 600 (quarter 3), 800 (quarter 4)"
+    assert notes[0] == f"Of the study given, part long. Steps {ends}, sampled at temperature 1."
+    assert notes[1] == "Of the study short, part long. Steps 300 (quarter 4), sampled at temperature 1."
 
 
 def test_the_papers_arithmetic_disagrees_in_three_places():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from figures.estimates import t_reach
 from figures.ledger.claims import claim_of
 from figures.ledger.conditions import condition_of, follows
 from figures.ledger.measures import MEASURES, tables_of
@@ -86,7 +87,8 @@ def test_answers_have_the_ends_of_both_intervals_once_the_question_is_whole(data
 
     found = of("pays")
     assert (found.value, found.low, found.high, found.over, found.seeds) == (0.03, 0.01, 0.05, "5 seeds", 5)
-    assert of("pays", "plateau", "factor") == MISSING
+    assert of("pays", "plateau", "factor") == Number(None, 0.8, None, "5 seeds", 5)
+    assert of("pays", "plateau", "arm") == MISSING
     assert of("later") == MISSING
 
 
@@ -113,8 +115,9 @@ def test_numbers_of_training_are_over_seeds(data):
     # Of 1.5 rows below, the later 0.75 have 3; the earlier ones 6 on 0.5 and 3 on 0.25, a mean of 5.
     assert of("filtered_change", side="below").value == pytest.approx(3 - 5)
     rise = MEASURES["progress"].make(data, part="linear", arm="nsr", setting="paper", start=100, end=400)
-    # Seed 2 has no evaluation at the start.
-    assert (rise.value, rise.low, rise.high, rise.over) == (0.0625, -0.25, 5 / 8 - 1 / 4, "seeds 0, 1")
+    # Means of at most three up to the step: 7/16 less 1/4, and 3/8 less 1/2; seed 2 has no evaluation at the start.
+    half = t_reach([3 / 16, -1 / 8])
+    assert (rise.value, rise.high - rise.low, rise.over) == (1 / 32, pytest.approx(2 * half), "2 seeds")
     found = of("comparison", setting="t1", quantity="pass@1", comparison="same_samples")
     assert as_text(found, ".2f") == "-0.20 [-0.30, -0.10] (2 seeds)"
     found = of("comparison", setting="training", quantity="reward", comparison="same_samples")
@@ -144,6 +147,10 @@ def test_the_verdict_follows_from_the_numbers():
     assert verdict("x > 2.5", "x.high < 2.5") == "not yet"
     assert verdict("x > 2.5", "none > 0") == "not yet"
     assert verdict("y.low > 0") == "not yet"
+    numbers |= {"below": Number(1.5, 1.0, 2.5), "apart": Number(1.0, 0.5, 1.5), "late": Number(None, 5.0, None)}
+    assert verdict("below.low > x.high") == "not yet"  # the two intervals have both
+    assert verdict("apart.low > x.high") == "does not"
+    assert verdict("late.low < 4") == "does not"
     assert verdict("x > 2.5", "few > 0") == "not yet"
     for wrong in ("x", "x = 3", "x > 2 and y > 3"):
         with pytest.raises(ValueError, match="must read"):

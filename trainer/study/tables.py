@@ -127,19 +127,20 @@ def provenance(study: Study) -> dict[str, Any]:
 
 
 def table(columns: Iterable[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV with these columns, in order of part, arm and the others."""
+    """Return rows as CSV with these columns, in order of part, arm and the others; those of questions as they come."""
     names = list(columns)
+    ordered = rows if "question" in names else sorted(rows, key=place)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([cell(row.get(name)) for name in names] for row in sorted(rows, key=place))
+    writer.writerows([cell(row.get(name)) for name in names] for row in ordered)
     return text.getvalue()
 
 
-def place(row: Mapping[str, Any]) -> tuple[str, str, int, int, str, str, str, str]:
+def place(row: Mapping[str, Any]) -> tuple[str, str, int, int, str, str, str]:
     """Return what rows are sorted by."""
     numbers = (row.get("seed", 0), row.get("step", 0))
-    texts = (row.get(name, "") for name in ("question", "setting", "quantity", "comparison"))
+    texts = (row.get(name, "") for name in ("setting", "quantity", "comparison"))
     return (row["part"], row["arm"], *numbers, *texts)
 
 
