@@ -21,7 +21,9 @@ def summarise(studies: Sequence[Study], numbers: pd.DataFrame) -> tuple[pd.DataF
     An arm is of the first study that has it; the names of later studies are told.
     """
     paper = pick(numbers, table=2)
-    rows, seen, notes = {}, set(), []
+    rows: dict[str, dict[str, str]] = {}
+    seen: set[str] = set()
+    notes = []
     for place, study in enumerate(studies):
         own = study.last[(study.last.part == study.main) & ~study.last.arm.isin(seen)]
         for name in in_order(set(own.arm)):

@@ -35,7 +35,9 @@ def summarise(studies: Sequence[Study], numbers: pd.DataFrame) -> tuple[pd.DataF
     An arm is of the first study that has it, there of the part of long runs or of the main one; the names of later
     studies are told.
     """
-    rows, seen, notes = {}, set(), []
+    rows: dict[str, dict[str, str]] = {}
+    seen: set[str] = set()
+    notes = []
     for study in studies:
         part = "long" if (study.evaluations.part == "long").any() else study.main
         wanted = (study.evaluations.part == part) & (study.evaluations.step > 0) & ~study.evaluations.arm.isin(seen)
