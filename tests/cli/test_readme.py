@@ -109,23 +109,16 @@ def test_the_table_of_controllers_is_that_of_the_study():
 def test_what_the_long_study_answered_is_what_its_table_says():
     said = " ".join(README.split())
     found, _ = table_decision.summarise(Data().long)
-    for name in (
-        "solved bonus less GRPO",
-        "bonus 0.01 less GRPO",
-        "solved bonus less bonus 0.01",
-        "Algorithm 1 less GRPO",
-    ):
-        row = found.loc[name]
-        cells = row[["last three less best three (points)", "t over seeds", "verdict", "pass@256 at the end"]]
-        assert row.seeds == "5"
-        assert f"| {' | '.join([name, *cells])} |" in said
+    arms = ("solved bonus", "bonus 0.01", "Algorithm 1", "soft weights")
+    for name in (*(f"{arm} less GRPO" for arm in arms), "solved bonus less bonus 0.01"):
+        cells = found.loc[name, ["seeds", "last three less best three (points)", "t over seeds", "verdict"]]
+        assert f"| {' | '.join([name, *cells, found.loc[name, 'pass@256 at the end']])} |" in said
     answer, method = found.loc["solved bonus less GRPO"], found.loc["Algorithm 1 less GRPO"]
     assert f"own question: **{answer.verdict}**" in said
     assert f"1 to {answer['could be seen'].removeprefix('+')} would mostly have been missed" in said
-    assert (
-        f"the solved bonus has its at {answer['its plateau (step)']}, Algorithm 1 at {method['its plateau (step)']},"
-        in said
-    )
+    soft = found.loc["soft weights less GRPO"]
+    for name, row in (("the solved bonus has its", answer), ("soft weights", soft), ("Algorithm 1", method)):
+        assert f"{name} at {row['its plateau (step)']}," in said
     unseen = method["the other's"].removeprefix("not seen ")
     assert f"GRPO has none up to step 2800, the last that can be judged {unseen}" in said
     assert f"factor to GRPO ends at {method.factor.removeprefix('not seen [0.00, ').removesuffix(']')}" in said
@@ -149,6 +142,10 @@ def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
     after = curves[curves.step >= 200]
     above = after[after.arm == "solved_bonus"].groupby("seed").share_above.mean()
     assert f"on {PERCENT * above.min():.0f} to {PERCENT * above.max():.0f} % of the steps after 200" in said
+    soft = runs[runs.arm == "soft"]
+    share, noise = PERCENT * soft.in_band_smooth, soft.rmse_over_noise
+    assert f"on {share.min():.0f} to {share.max():.0f} % of the smoothed steps" in said
+    assert f"at {noise.min():.2f} to {noise.max():.2f} times the noise" in said
     inside = after[(after.arm == "algorithm1") & (after.share_above + after.share_below < 1)]
     assert f"outside until step {inside.step.min()}" in said
     middle = curves[(curves.step >= 1000) & (curves.step <= 3000)].groupby("arm").entropy.mean()
@@ -157,7 +154,7 @@ def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
     assert f"on {PERCENT * condition.min():.0f} to {PERCENT * condition.max():.0f} % of real tokens" in said
 
 
-def test_what_the_long_study_says_of_coverage_is_what_its_tables_say():
+def test_what_the_long_study_says_of_accuracy_on_the_way_is_what_its_tables_say():
     said, long = " ".join(README.split()), Data().long
     rows = long.evaluations[long.evaluations.part == "linear"]
     for setting, between in (("paper", " %, GRPO's "), ("t1", " and ")):
@@ -172,3 +169,7 @@ def test_what_the_long_study_says_of_coverage_is_what_its_tables_say():
         gaps = PERCENT * (sides[0] - sides[1])
         mean, half = gaps.mean(), t_reach(gaps.tolist())
         assert f"by {mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]" in said
+    early = rows[(rows.setting == "paper") & rows.step.between(200, 1000)]
+    seeds = early[early.arm == "soft"].seed.unique()
+    soft, plain = (held_out(early[(early.arm == arm) & early.seed.isin(seeds)], 1)["mean"] for arm in ("soft", "grpo"))
+    assert f"They are {PERCENT * (plain - soft).mean():.0f} points of pass@1 behind GRPO" in said
