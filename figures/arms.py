@@ -38,7 +38,7 @@ PREDICTIVE = "predictive (ours)"
 ARMS: dict[str, Arm] = {
     "grpo": Arm("GRPO", BASE, Line(INK, "-", "o"), "GRPO"),
     "bonus_0.003": Arm("bonus 0.003", BONUS, Line(SKY, DASHED, "<"), "GRPO+EntropyLoss"),
-    "bonus_0.01": Arm("bonus 0.01", BONUS, Line(PINK, "-", "v"), "GRPO+EntropyLoss"),
+    "bonus_0.01": Arm("bonus 0.01", BONUS, Line(ORANGE, DASHED, "v"), "GRPO+EntropyLoss"),
     "bonus_0.03": Arm("bonus 0.03", BONUS, Line(ORANGE, "-", "v")),
     "aec": Arm("AEC", BONUS, Line(GREEN, DOTTED, ">")),
     "grpo_half_rate": Arm("GRPO, half the rate", BASE, Line(INK, DASHED, "s")),

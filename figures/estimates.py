@@ -58,6 +58,11 @@ def counts_of(text: str) -> np.ndarray:
     return np.array(text.split(), dtype=int)
 
 
+def accuracy_at(rows: pd.DataFrame) -> dict[int, float]:
+    """Return pass@1 by step, of one evaluation a step."""
+    return {int(row.step): float(counts_of(row.counts).mean()) / int(row.samples) for row in each(rows)}
+
+
 def estimate(rows: pd.DataFrame, k: int) -> Estimate:
     """Return pass@k over the evaluations of several seeds, with prompts resampled for all seeds alike.
 

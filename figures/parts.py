@@ -82,11 +82,11 @@ def sizes_of(study: Study) -> tuple[pd.DataFrame, str]:
     return pd.DataFrame(kept, columns=["part", "parameters", "arm", "value", "low", "high"]), setting
 
 
-def sizes_there(data: Data) -> tuple[pd.DataFrame, str, str]:
-    """Return what `sizes_of` does of the long study, of that of controllers where it has but one; what to say of it."""
+def sizes_there(data: Data) -> tuple[pd.DataFrame, str, Study]:
+    """Return what `sizes_of` does of the long study, of that of controllers where it has but one, and which it is."""
     study = data.study if sizes_of(data.long)[0].empty else data.long
     sizes, setting = sizes_of(study)
-    return sizes, setting, drawn_from(study, ", ".join(dict.fromkeys(sizes.part)))
+    return sizes, setting, study
 
 
 def ordered(table: pd.DataFrame) -> list[str]:

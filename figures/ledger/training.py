@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from figures.estimates import counts_of, t_reach
+from figures.estimates import accuracy_at, t_reach
 from figures.ledger.number import MISSING, Number
 from figures.ledger.selection import rows_where
 from figures.study import STUDIES, Data
@@ -95,17 +95,15 @@ def progress(data: Data, *, part: str, arm: str, setting: str, start: int, end: 
     rows = rows_where(data.training(study).evaluations, {"setting": setting})
     found = []
     for _, same in by_seed(rows.sort_values("step"), part, arm):
-        right = pd.Series([counts_of(text).mean() for text in same.counts], same.step) / same.samples.to_numpy()
+        right = pd.Series(accuracy_at(same))
         if {start, end} <= set(right.index):
             later, earlier = (float(right.loc[:step].tail(EVALUATIONS).mean()) for step in (end, start))
             found.append(later - earlier)
     if not found:
         return MISSING
-    mean, seeds = float(np.mean(found)), f"{len(found)} seed{'s' if len(found) > 1 else ''}"
-    if len(found) == 1:
-        return Number(mean, over=seeds, seeds=1)
-    half = t_reach(found)
-    return Number(mean, mean - half, mean + half, seeds, len(found))
+    mean, seeds = float(np.mean(found)), len(found)
+    low, high = (mean - t_reach(found), mean + t_reach(found)) if seeds > 1 else (None, None)
+    return Number(mean, low, high, in_words(seeds), seeds)
 
 
 def comparison(
@@ -146,4 +144,13 @@ def estimated(row: pd.Series, low: Sequence[str], high: Sequence[str]) -> Number
     seeds = int(row.seeds)
     least, most = (None if pd.isna(end) else float(end) for end in (row[list(low)].min(), row[list(high)].max()))
     value = None if pd.isna(row.value) else float(row.value)
-    return Number(value, least, most, f"{seeds} seed{'s' if seeds > 1 else ''}", seeds)
+    return Number(value, least, most, in_words(seeds), seeds)
+
+
+def in_words(seeds: int) -> str:
+    """Return a number of seeds in words.
+
+    >>> in_words(1), in_words(5)
+    ('1 seed', '5 seeds')
+    """
+    return f"{seeds} seed{'s' if seeds > 1 else ''}"

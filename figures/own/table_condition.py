@@ -7,9 +7,8 @@ import pandas as pd
 import scipy.stats  # type: ignore[import-untyped]
 
 from figures.arms import arm_of, in_order
-from figures.audit_tables import each
 from figures.entry import Built, Entry, main_of
-from figures.estimates import counts_of, t_reach
+from figures.estimates import accuracy_at, t_reach
 from figures.paper.cells import NONE, table
 from figures.parts import setting_of_curves
 from figures.study import Data, NothingToDrawError, Study
@@ -39,9 +38,8 @@ def intervals(curves: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
         Columns step, those of `PREDICTORS`, and `to:` those of `OUTCOMES`.
     """
     rows = evaluations.drop_duplicates("step").sort_values("step")
-    right = {int(row.step): float(counts_of(row.counts).mean()) / int(row.samples) for row in each(rows)}
     found = []
-    for (start, before), (end, after) in pairwise(right.items()):
+    for (start, before), (end, after) in pairwise(accuracy_at(rows).items()):
         here = curves[(curves.step >= start) & (curves.step < end)]
         found.append({"step": start, **here[list(PREDICTORS)].mean(), "to:pass@1": after - before})
     table_of = pd.DataFrame(found, columns=["step", *PREDICTORS, "to:pass@1"])

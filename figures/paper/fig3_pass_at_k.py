@@ -45,7 +45,7 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def summarise(study: Study, sizes: tuple[pd.DataFrame, str, str], numbers: pd.DataFrame) -> Summary:
+def summarise(study: Study, sizes: tuple[pd.DataFrame, str, Study], numbers: pd.DataFrame) -> Summary:
     """Return what the figure shows, of the main part."""
     final = study.last[study.last.part == study.main]
     if final.empty:
@@ -65,16 +65,18 @@ def summarise(study: Study, sizes: tuple[pd.DataFrame, str, str], numbers: pd.Da
     notes = [drawn_from(study, study.main)]
     notes += absent([*wanted, *([] if ours else ["predictive control"])], set(final.arm))
     notes += [f"Not there: evaluations at {SETTING_NAMES[name]}." for name, found in pass_at.items() if not found]
-    larger = "Not there: our own larger models; a shows the paper's numbers."
-    same = sizes[2].startswith(drawn_from(study, study.main).rstrip("."))
-    title = f"a  Ours, {sizes[1]}" if same else "a  Ours, shorter runs"
-    notes.append(larger if sizes[0].empty else f"a: {sizes[2][0].lower()}{sizes[2][1:-1]}, sampled at {sizes[1]}.")
+    of_sizes, at, other = sizes
+    if of_sizes.empty:
+        notes.append("Not there: our own larger models; a shows the paper's numbers.")
+    else:
+        notes.append(f"a: {drawn_from(other, ', '.join(of_sizes.part.unique()))} Sampled at {at}.")
+    title = f"a  Ours, {at}" if other.name == study.name else "a  Ours, shorter runs"
     found = pick(numbers[numbers.table.isin([2, 7, 8])], benchmark="AIME-25", metric="mean@32")
     published = {
         method: {BILLIONS[row.model]: float(row.value) for row in each(pick(found, method=method))}
         for method in ("GRPO", "GRPO+Entrocraft")
     }
-    return Summary(sizes[0], title, published, pass_at, tuple(notes))
+    return Summary(of_sizes, title, published, pass_at, tuple(notes))
 
 
 def draw(summary: Summary) -> Figure:

@@ -28,6 +28,7 @@ class Summary:
         steps: of the longest run.
         setting: name of the sampling setting of `pass_at`.
         curves: rows of the arms shown.
+        one_band: whether all of them were asked for one band.
         pass_at: held-out pass@k over training, by k and arm.
         published: rows of the paper's Table 3.
         notes: what is missing or stands in.
@@ -36,6 +37,7 @@ class Summary:
     steps: int
     setting: str
     curves: pd.DataFrame
+    one_band: bool
     pass_at: Mapping[int, Mapping[str, pd.DataFrame]]
     published: pd.DataFrame
     notes: tuple[str, ...]
@@ -73,7 +75,8 @@ def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     pass_at = {k: {name: held_out(same, k) for name, same in rows.items()} for k in (1, min(most, 32))}
     rows_apart = curves.step.drop_duplicates().sort_values().diff().min()
     steps = int(curves.step.max() + (rows_apart if rows_apart == rows_apart else 1))
-    return Summary(steps, setting, curves, pass_at, pick(numbers, table=3), tuple(notes))
+    bands = curves.dropna(subset=["entropy_low"]).groupby("step").entropy_low.nunique()
+    return Summary(steps, setting, curves, bool(bands.max() == 1), pass_at, pick(numbers, table=3), tuple(notes))
 
 
 def draw(summary: Summary) -> Figure:
@@ -81,9 +84,7 @@ def draw(summary: Summary) -> Figure:
     arms = in_order(set(summary.curves.arm))
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 6.8), layout="constrained")
-        bands = summary.curves.dropna(subset=["entropy_low"]).groupby("step").entropy_low.nunique()
-        shared = bool(bands.max() == 1)
-        if shared:
+        if summary.one_band:
             draw_band(axes[0, 0], summary.curves)
         draw_arms(axes[0, 0], summary.curves, arms, "entropy")
         label(axes[0, 0], f"a  Entropy, {summary.steps} steps", "step", "entropy (nats/token)")
@@ -97,7 +98,7 @@ def draw(summary: Summary) -> Figure:
         axes[1, 2].set_axis_off()
         handles, names = axes[1, 0].get_legend_handles_labels()
         axes[1, 2].legend(handles, names, loc="center left", title="the paper's methods")
-        legend_below(figure, arms, 6, band=shared)
+        legend_below(figure, arms, 6, band=summary.one_band)
     return figure
 
 

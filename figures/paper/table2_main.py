@@ -24,10 +24,10 @@ def summarise(studies: Sequence[Study], numbers: pd.DataFrame) -> tuple[pd.DataF
     rows: dict[str, dict[str, str]] = {}
     seen: set[str] = set()
     notes = []
-    for place, study in enumerate(studies):
+    for study in studies:
         own = study.last[(study.last.part == study.main) & ~study.last.arm.isin(seen)]
         for name in in_order(set(own.arm)):
-            text = arm_of(name).text + (f" (study {study.name})" if place else "")
+            text = arm_of(name).text + (f" (study {study.name})" if seen else "")
             rows[text] = ours(own[own.arm == name]) | published(paper, arm_of(name).paper)
         seen |= set(own.arm)
         notes += [drawn_from(study, study.main)] if len(own) else []

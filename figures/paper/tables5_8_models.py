@@ -9,7 +9,7 @@ from figures.entry import Built, Entry, main_of
 from figures.estimates import Estimate
 from figures.paper.cells import in_percent, measured, printed, table
 from figures.paper.published import methods, pick
-from figures.parts import sizes_there
+from figures.parts import drawn_from, sizes_there
 from figures.study import Data
 
 MODELS = {6: "Llama-3.1-8B-Instruct", 7: "Qwen3-8B-Base", 8: "Qwen3-14B-Base"}
@@ -43,7 +43,7 @@ def of_model(number: int) -> Callable[[Data], Built]:
     """Return what builds the table of another model: the paper's numbers, and ours of larger models."""
 
     def build(data: Data) -> Built:
-        sizes, setting, note = sizes_there(data)
+        sizes, setting, study = sizes_there(data)
         largest = sizes[sizes.parameters == sizes.parameters.max()]
         ours = {
             f"{arm_of(row['arm']).text}, {row['parameters'] / 1e6:.2g} million parameters": {
@@ -51,7 +51,11 @@ def of_model(number: int) -> Callable[[Data], Built]:
             }
             for row in largest.to_dict("records")
         }
-        notes = (note,) if ours else ("No counterpart: our runs are of one model size.",)
+        notes = (
+            (drawn_from(study, ", ".join(sizes.part.unique())),)
+            if ours
+            else ("No counterpart: our runs are of one model size.",)
+        )
         return Built(table=table(published(data.paper(), number) | ours), notes=notes)
 
     return build

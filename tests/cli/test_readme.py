@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -137,7 +138,20 @@ def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
             (runs, "solved_bonus", "entropy_end"),
         )
     )
-    assert f"rises again, to {fixed.min():.2f} to {fixed.max():.2f} nats by seed" in said
+    least = curves[curves.arm == "bonus_0.01"].groupby("seed").entropy.min()
+    assert f"falls to {least.min():.2f} to {least.max():.2f} nats by seed" in said
+    assert f"rises again, to {fixed.min():.2f} to {fixed.max():.2f} by the end" in said
+    last = long.last[(long.last.part == "linear") & (long.last.arm == "bonus_0.01") & (long.last.setting == "paper")]
+    right = [estimate(same, 1).value for _, same in last.groupby("seed")]
+    entropy = runs[runs.arm == "bonus_0.01"].set_index("seed").entropy.sort_index()
+    assert entropy.rank().tolist() == (-pd.Series(right)).rank().tolist()
+    reached = long.last[(long.last.arm == "solved_bonus") & (long.last.setting == "paper")].set_index("seed").entropy
+    plain = long.evaluations[(long.evaluations.part == "linear") & (long.evaluations.arm == "grpo")]
+    shares = [
+        PERCENT * np.interp(-reached[seed], -same.entropy, same.step) / same.step.max()
+        for seed, same in plain[plain.setting == "paper"].sort_values("step").groupby("seed")
+    ]
+    assert f"after {min(shares):.0f} to {max(shares):.0f} % of the steps" in said
     assert f"ends at {ends.min():.2f} to {ends.max():.2f} nats." in said
     after = curves[curves.step >= 200]
     above = after[after.arm == "solved_bonus"].groupby("seed").share_above.mean()

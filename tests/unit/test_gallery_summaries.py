@@ -142,12 +142,12 @@ def test_figures_are_of_the_long_study_where_it_has_what_they_show(both):
         return data.first(summarise)
 
     assert (needs("linear"), needs("twice"), data.leading.name) == ("long", "controllers", "long")
-    sizes, _, note = sizes_there(data)
+    sizes, _, of_sizes = sizes_there(data)
     assert sizes.parameters.tolist() == [200, 400]
-    assert note == "Of the study controllers, part constant, twice."
+    assert of_sizes.name == "controllers"
     drawn = fig3_pass_at_k.summarise(data.long, sizes_there(data), Data().paper())
     assert "Of the study long, part linear." in drawn.notes
-    assert "a: of the study controllers, part constant, twice, sampled at temperature 1." in drawn.notes
+    assert "a: Of the study controllers, part constant, twice. Sampled at temperature 1." in drawn.notes
     assert drawn.title == "a  Ours, shorter runs"
 
 
