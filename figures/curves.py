@@ -54,14 +54,22 @@ def draw_arms(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], column: str
         draw_curve(axes, table, arm_of(name).line, scale)
 
 
-def draw_held_out(axes: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Draw pass@k at each evaluation, in percent, with its interval over prompts: bars, or shades where many."""
+def draw_held_out(axes: Axes, curves: Mapping[str, pd.DataFrame], intervals: Collection[str] | None = None) -> None:
+    """Draw pass@k at each evaluation, in percent, with its interval over prompts: bars, or shades where many.
+
+    Args:
+        axes: to draw in.
+        curves: by arm, as `held_out`.
+        intervals: arms of which shades are drawn, where many; all by default.
+    """
     for place, (name, table) in enumerate(curves.items()):
         line = arm_of(name).line
         look: Any = {"color": line.color, "ls": line.dash, "marker": line.marker, "ms": 4.5, "lw": 1.4}
         if len(table) > MANY:
             axes.plot(table.step, PERCENT * table["mean"], **look)
-            axes.fill_between(table.step, PERCENT * table.low, PERCENT * table.high, color=line.color, alpha=0.1, lw=0)
+            if intervals is None or name in intervals:
+                shade: Any = {"color": line.color, "alpha": 0.1, "lw": 0}
+                axes.fill_between(table.step, PERCENT * table.low, PERCENT * table.high, **shade)
             continue
         errors = PERCENT * pd.concat([table["mean"] - table.low, table.high - table["mean"]], axis=1).T
         # Neighbours are set apart, so that their intervals do not hide each other.

@@ -16,10 +16,12 @@ from figures.parts import drawn_from, setting_of_curves
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 
+SEEDS = 3  # that an arm has at least, unless all have fewer
+
 
 @dataclass(frozen=True)
 class Summary:
-    """What the figure shows, of the arms of the most seeds.
+    """What the figure shows, of the arms of `SEEDS` and more.
 
     Args:
         curves: their rows.
@@ -76,7 +78,7 @@ def summarise(study: Study) -> Summary:
     if curves.empty or every.empty or study.decision.empty:
         raise NothingToDrawError("a study that answers questions (curves.csv, evaluations.csv, decision.csv)")
     seeds = every.groupby("arm").seed.nunique()
-    arms = in_order(set(seeds[seeds == seeds.max()].index))
+    arms = in_order(set(seeds[seeds >= min(SEEDS, seeds.max())].index))
     shown, setting = setting_of_curves(every)
     at_one = every[every.setting == "t1"]
     answers = study.decision[(study.decision.quantity == "plateau") & (study.decision.setting == shown.setting.iloc[0])]
@@ -90,7 +92,8 @@ def summarise(study: Study) -> Summary:
         {name: gap_of(curves[curves.arm == name], at_one[at_one.arm == name]) for name in arms},
         plateaus,
         (
-            f"{drawn_from(study, study.main)} Arms of the most seeds there: {seeds.max()}.",
+            f"{drawn_from(study, study.main)} Seeds: "
+            f"{', '.join(f'{arm_of(name).text} {seeds[name]}' for name in arms)}.",
             f"Flat by the protocol's rule: {', '.join(flat) or 'not asked'}.",
         ),
     )
@@ -101,7 +104,7 @@ def draw(summary: Summary) -> Figure:
     arms = list(summary.held_out)
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.4), layout="constrained")
-        draw_held_out(axes[0], summary.held_out)
+        draw_held_out(axes[0], summary.held_out, intervals=arms[:1])
         for name, step in summary.plateaus.items():
             axes[0].axvline(step, color=arm_of(name).line.color, ls=arm_of(name).line.dash, lw=0.9, alpha=0.7)
         label(axes[0], f"a  Held out, {summary.setting}", "step", "pass@1 (%)")
@@ -112,7 +115,7 @@ def draw(summary: Summary) -> Figure:
             line = arm_of(name).line
             axes[2].plot(rows.step, PERCENT * rows.value, color=line.color, ls=line.dash, marker=line.marker, ms=4)
         label(axes[2], "c  Training less held out", "step", "difference at temperature 1 (points)")
-        legend_below(figure, arms, 5)
+        legend_below(figure, arms, 6)
     return figure
 
 
@@ -125,8 +128,9 @@ def build(data: Data) -> Built:
 ENTRY = Entry(
     "saturation",
     "Long runs: does improvement last?",
-    "a: held-out pass@1, intervals over prompts; upright lines: from where an arm's curve is flat by the protocol's "
-    "rule, which cannot see what lies nearer to the end than it looks ahead. b: entropy; least to greatest seed "
+    "a: held-out pass@1, shaded: the first arm's interval over prompts, which all arms share, so that differences are "
+    "known better than that (decision); upright lines: from where an arm's curve is flat by the protocol's rule, which "
+    "cannot see what lies nearer to the end than it looks ahead. b: entropy; least to greatest seed "
     "shaded. c: training reward between two evaluations less the mean held-out pass@1 of both, all at temperature 1. "
     "What it rises by is learnt of the training prompts alone; it does not begin at 0, since held-out prompts are one "
     "a problem and training draws them as they come.",
