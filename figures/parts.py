@@ -1,6 +1,6 @@
 """Which rows of a study a figure draws, and what to say of those that are not there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -44,6 +44,15 @@ def setting_of_curves(evaluations: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 def drawn_from(study: Study, part: str) -> str:
     """Return the note that says what a figure is of."""
     return f"Of the study {study.name or 'given'}, part {part}."
+
+
+def seeds_note(seeds: Mapping[str, int]) -> str:
+    """Return the note that says how many seeds each line is of.
+
+    >>> seeds_note({"GRPO": 5, "linear": 3})
+    'Seeds: GRPO 5, linear 3.'
+    """
+    return f"Seeds: {', '.join(f'{name} {count}' for name, count in seeds.items())}."
 
 
 def schedule_of(arm: str) -> str | None:

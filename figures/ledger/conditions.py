@@ -90,17 +90,27 @@ def value_of(side: str, numbers: Mapping[str, Number]) -> float | None:
 def follows(conditions: Sequence[Condition], numbers: Mapping[str, Number]) -> str:
     """Return the verdict that follows from the numbers: all conditions, some, or none of them hold.
 
-    `not yet` where that cannot be said of one, or where a number of one is of fewer than `ENOUGH_SEEDS` seeds.
+    A condition cannot be judged where that cannot be said, or where a number of it is of fewer than `ENOUGH_SEEDS`
+    seeds. `not yet` where the verdict depends on such ones; where some hold and some do not, it does not.
 
-    >>> three = {"x": Number(3.0)}
+    >>> three = {"x": Number(3.0), "y": Number(3.0, seeds=1)}
     >>> [follows([condition_of(f"x > {least}") for least in pair], three) for pair in ((1, 2), (2, 4), (4, 5))]
     ['holds', 'in part', 'does not']
+    >>> [follows([condition_of(text) for text in texts], three) for texts in (("x > 1", "y > 1"), ("x > 4", "y > 1"))]
+    ['not yet', 'not yet']
+    >>> follows([condition_of(text) for text in ("x > 1", "x > 4", "y > 1")], three)
+    'in part'
     """
-    found = [condition.holds(numbers) for condition in conditions]
-    about = {name for condition in conditions for name in condition.names}
-    few = any(number.seeds is not None and number.seeds < ENOUGH_SEEDS for number in map(numbers.__getitem__, about))
-    if few or None in found:
+    found = [judged(condition, numbers) for condition in conditions]
+    if True in found and False in found:
+        return "in part"
+    if None in found:
         return "not yet"
-    if all(found):
-        return "holds"
-    return "in part" if any(found) else "does not"
+    return "holds" if all(found) else "does not"
+
+
+def judged(condition: Condition, numbers: Mapping[str, Number]) -> bool | None:
+    """Return whether a condition holds; None where that cannot be said, or where too few seeds say it."""
+    seeds = [numbers[name].seeds for name in condition.names]
+    few = any(count is not None and count < ENOUGH_SEEDS for count in seeds)
+    return None if few else condition.holds(numbers)

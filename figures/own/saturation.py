@@ -12,7 +12,7 @@ from figures.arms import arm_of, in_order
 from figures.curves import PERCENT, draw_arms, draw_band, draw_held_out, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.estimates import held_out
-from figures.parts import drawn_from, setting_of_curves
+from figures.parts import drawn_from, seeds_note, setting_of_curves
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 
@@ -92,8 +92,7 @@ def summarise(study: Study) -> Summary:
         {name: gap_of(curves[curves.arm == name], at_one[at_one.arm == name]) for name in arms},
         plateaus,
         (
-            f"{drawn_from(study, study.main)} Seeds: "
-            f"{', '.join(f'{arm_of(name).text} {seeds[name]}' for name in arms)}.",
+            f"{drawn_from(study, study.main)} {seeds_note({arm_of(name).text: seeds[name] for name in arms})}",
             f"Flat by the protocol's rule: {', '.join(flat) or 'not asked'}.",
         ),
     )

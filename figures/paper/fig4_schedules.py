@@ -13,7 +13,7 @@ from figures.arms import SCHEDULES, arm_of, leading
 from figures.curves import PERCENT, SMOOTHING, draw_curve
 from figures.entry import Built, Entry, main_of
 from figures.estimates import held_out, over_seeds, smoothed
-from figures.parts import drawn_from, schedule_of, setting_of_curves
+from figures.parts import drawn_from, schedule_of, seeds_note, setting_of_curves
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, Line, label
 
@@ -77,6 +77,7 @@ def summarise(study: Study) -> Summary:
     held, setting = setting_of_curves(study.evaluations)
     curves, evaluations = rows(study.curves), rows(held)
     notes = [drawn_from(study, ", ".join(dict.fromkeys(at for at, _ in found.values()))), *notes]
+    notes.append(seeds_note({name: same.seed.nunique() for name, same in curves.items()}))
     if not any(same.kl.notna().any() for same in curves.values()):
         notes = [*notes, "Not there: KL, which these runs did not log."]
     lines = {kind: Line(*look) for kind, look in SCHEDULES.items()} | {"GRPO": arm_of("grpo").line}

@@ -110,7 +110,7 @@ def test_the_table_of_controllers_is_that_of_the_study():
 def test_what_the_long_study_answered_is_what_its_table_says():
     said = " ".join(README.split())
     found, _ = table_decision.summarise(Data().long)
-    arms = ("solved bonus", "bonus 0.01", "Algorithm 1", "soft weights")
+    arms = ("solved bonus", "bonus 0.01", "Algorithm 1", "soft weights", "released")
     for name in (*(f"{arm} less GRPO" for arm in arms), "solved bonus less bonus 0.01"):
         cells = found.loc[name, ["seeds", "last three less best three (points)", "t over seeds", "verdict"]]
         assert f"| {' | '.join([name, *cells, found.loc[name, 'pass@256 at the end']])} |" in said
@@ -141,11 +141,11 @@ def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
     least = curves[curves.arm == "bonus_0.01"].groupby("seed").entropy.min()
     assert f"falls to {least.min():.2f} to {least.max():.2f} nats by seed" in said
     assert f"rises again, to {fixed.min():.2f} to {fixed.max():.2f} by the end" in said
-    last = long.last[(long.last.part == "linear") & (long.last.arm == "bonus_0.01") & (long.last.setting == "paper")]
-    right = [estimate(same, 1).value for _, same in last.groupby("seed")]
+    last = long.last[(long.last.part == "linear") & (long.last.setting == "paper")]
+    right = [estimate(same, 1).value for _, same in last[last.arm == "bonus_0.01"].groupby("seed")]
     entropy = runs[runs.arm == "bonus_0.01"].set_index("seed").entropy.sort_index()
     assert entropy.rank().tolist() == (-pd.Series(right)).rank().tolist()
-    reached = long.last[(long.last.arm == "solved_bonus") & (long.last.setting == "paper")].set_index("seed").entropy
+    reached = last[last.arm == "solved_bonus"].set_index("seed").entropy
     plain = long.evaluations[(long.evaluations.part == "linear") & (long.evaluations.arm == "grpo")]
     shares = [
         PERCENT * np.interp(-reached[seed], -same.entropy, same.step) / same.step.max()
@@ -160,6 +160,12 @@ def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
     share, noise = PERCENT * soft.in_band_smooth, soft.rmse_over_noise
     assert f"on {share.min():.0f} to {share.max():.0f} % of the smoothed steps" in said
     assert f"at {noise.min():.2f} to {noise.max():.2f} times the noise" in said
+    released = runs[runs.arm == "released"]
+    share, noise = PERCENT * released.in_band_smooth, released.rmse_over_noise
+    assert f"RMSE {noise.min():.2f} to {noise.max():.2f} times the noise" in said
+    assert f"in the band on {share.min():.0f} to {share.max():.0f} % of the smoothed steps" in said
+    below = after[(after.arm == "released") & (after.step < 2800)].groupby("seed").share_below.mean()
+    assert f"below its band on {PERCENT * below.min():.0f} to {PERCENT * below.max():.0f} % of the steps" in said
     inside = after[(after.arm == "algorithm1") & (after.share_above + after.share_below < 1)]
     assert f"outside until step {inside.step.min()}" in said
     middle = curves[(curves.step >= 1000) & (curves.step <= 3000)].groupby("arm").entropy.mean()
@@ -183,6 +189,10 @@ def test_what_the_long_study_says_of_accuracy_on_the_way_is_what_its_tables_say(
         gaps = PERCENT * (sides[0] - sides[1])
         mean, half = gaps.mean(), t_reach(gaps.tolist())
         assert f"by {mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]" in said
+    released = rows[(rows.setting == "paper") & (rows.arm == "released")]
+    for _, seed in released.groupby("seed"):
+        right = held_out(seed, 1).set_index("step")["mean"]
+        assert right[200] <= right[0] / 4
     early = rows[(rows.setting == "paper") & rows.step.between(200, 1000)]
     seeds = early[early.arm == "soft"].seed.unique()
     soft, plain = (held_out(early[(early.arm == arm) & early.seed.isin(seeds)], 1)["mean"] for arm in ("soft", "grpo"))
