@@ -19,13 +19,15 @@ SECTIONS = {
     "tables": "Tables",
     "disagreements": "Where the paper disagrees with itself, with its code or with arithmetic",
 }
-HOLDS, IN_PART, DOES_NOT, NOT_YET, ELSEWHERE = "holds", "in part", "does not", "not yet", "cannot be tested here"
+HOLDS, IN_PART, DOES_NOT, OPEN, NOT_YET = "holds", "in part", "does not", "open", "not yet"
+ELSEWHERE = "cannot be tested here"
 VERDICTS = {
     HOLDS: "what was measured agrees with the claim",
     IN_PART: "one part of the claim, or under some conditions alone; the reason says which",
     DOES_NOT: "what was measured disagrees",
     ELSEWHERE: "needs the paper's weights and hardware; the commands are below",
-    NOT_YET: "the runs that decide it are not there, are of one seed, or leave it open within their interval",
+    OPEN: "the runs are there, and their intervals leave it open",
+    NOT_YET: "the runs that decide it are not there, or are of one seed",
 }
 
 

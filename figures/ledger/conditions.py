@@ -90,27 +90,34 @@ def value_of(side: str, numbers: Mapping[str, Number]) -> float | None:
 def follows(conditions: Sequence[Condition], numbers: Mapping[str, Number]) -> str:
     """Return the verdict that follows from the numbers: all conditions, some, or none of them hold.
 
-    A condition cannot be judged where that cannot be said, or where a number of it is of fewer than `ENOUGH_SEEDS`
-    seeds. `not yet` where the verdict depends on such ones; where some hold and some do not, it does not.
+    Where some hold and some do not, the others cannot change it. Else it depends on those that cannot be judged:
+    `not yet` where one of them is not measured, or on fewer than `ENOUGH_SEEDS` seeds, and `open` where all are.
 
-    >>> three = {"x": Number(3.0), "y": Number(3.0, seeds=1)}
+    >>> three = {"x": Number(3.0, 2.0, 4.0), "y": Number(3.0, seeds=1)}
     >>> [follows([condition_of(f"x > {least}") for least in pair], three) for pair in ((1, 2), (2, 4), (4, 5))]
     ['holds', 'in part', 'does not']
-    >>> [follows([condition_of(text) for text in texts], three) for texts in (("x > 1", "y > 1"), ("x > 4", "y > 1"))]
-    ['not yet', 'not yet']
+    >>> [follows([condition_of("x > 1"), condition_of(text)], three) for text in ("x.low > 3", "y > 1")]
+    ['open', 'not yet']
     >>> follows([condition_of(text) for text in ("x > 1", "x > 4", "y > 1")], three)
     'in part'
     """
-    found = [judged(condition, numbers) for condition in conditions]
+    measured = {condition: is_measured(condition, numbers) for condition in conditions}
+    found = [condition.holds(numbers) if measured[condition] else None for condition in conditions]
     if True in found and False in found:
         return "in part"
-    if None in found:
+    if not all(measured.values()):
         return "not yet"
+    if None in found:
+        return "open"
     return "holds" if all(found) else "does not"
 
 
-def judged(condition: Condition, numbers: Mapping[str, Number]) -> bool | None:
-    """Return whether a condition holds; None where that cannot be said, or where too few seeds say it."""
-    seeds = [numbers[name].seeds for name in condition.names]
-    few = any(count is not None and count < ENOUGH_SEEDS for count in seeds)
-    return None if few else condition.holds(numbers)
+def is_measured(condition: Condition, numbers: Mapping[str, Number]) -> bool:
+    """Return whether all that a condition compares is there, of `ENOUGH_SEEDS` training runs where it is of such."""
+    for side in filter(lambda text: text[0].isalpha(), (condition.left, condition.right)):
+        name, _, end = side.partition(".")
+        number = numbers[name]
+        there = number.has_interval if end else number.is_there
+        if not there or (number.seeds is not None and number.seeds < ENOUGH_SEEDS):
+            return False
+    return True

@@ -15,6 +15,7 @@ from figures.ledger.training import (
     filtered_change,
     likelier,
     progress,
+    roughness,
     run,
 )
 
@@ -41,6 +42,7 @@ MEASURES = {
     "likelier": Measure(likelier, ("curves",), CONTROLLERS),
     "filtered_change": Measure(filtered_change, ("curves",), CONTROLLERS),
     "progress": Measure(progress, ("evaluations",), LONG),
+    "roughness": Measure(roughness, ("curves",), LONG),
     "comparison": Measure(comparison, ("comparison",), CONTROLLERS),
     "decision": Measure(decision, ("decision",), LONG),
     "violations": Measure(violations, ("audit/responses",)),

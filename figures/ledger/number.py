@@ -23,6 +23,16 @@ class Number:
     seeds: int | None = None
     spread: bool = False
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether an end of its interval was measured; the other may lie beyond what can be judged."""
+        return self.low is not None or self.high is not None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it was measured, be it only that it lies beyond what can be judged."""
+        return self.value is not None or self.has_interval
+
 
 MISSING = Number(None)
 
@@ -37,9 +47,9 @@ def as_text(number: Number, form: str) -> str:
     >>> as_text(Number(None, 1600, None, "5 seeds"), ".0f")
     'not seen [1600, -] (5 seeds)'
     """
-    measured = [end for end in (number.low, number.high) if end is not None]
-    if number.value is None and not measured:
+    if not number.is_there:
         return "not yet measured"
+    measured = [end for end in (number.low, number.high) if end is not None]
     parts = ["not seen" if number.value is None else f"{number.value:{form}}"]
     ends = [("-" if end is None else f"{end:{form}}") for end in (number.low, number.high)] if measured else []
     brackets = [number.over] if number.over else []

@@ -1,5 +1,6 @@
 """Numbers of the training study, over the seeds of an arm; what has no rows has no value."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -104,6 +105,30 @@ def progress(data: Data, *, part: str, arm: str, setting: str, start: int, end: 
     mean, seeds = float(np.mean(found)), len(found)
     low, high = (mean - t_reach(found), mean + t_reach(found)) if seeds > 1 else (None, None)
     return Number(mean, low, high, in_words(seeds), seeds)
+
+
+def roughness(
+    data: Data, *, part: str, arm: str, column: str, start: int = 0, end: int | None = None, study: str = LONG
+) -> Number:
+    """Return how much a column of `curves.csv` varies from row to row: the spread of its differences over sqrt(2).
+
+    That is the standard deviation of independent rows about a straight line, in the column's unit.
+
+    Args:
+        data: the tables.
+        part: of the study.
+        arm: of the part.
+        column: of `curves.csv`.
+        start: first step.
+        end: step before which they end; None: the last one.
+        study: of `STUDIES`.
+    """
+    found = {}
+    for seed, rows in by_seed(data.training(study).curves, part, arm):
+        rows = rows[(rows.step >= start) & (rows.step < (math.inf if end is None else end))].sort_values("step")
+        if len(rows) > 1:
+            found[seed] = float(np.std(np.diff(rows[column])) / math.sqrt(2))
+    return over_runs(found)
 
 
 def comparison(

@@ -74,6 +74,7 @@ def test_what_has_no_rows_is_not_measured(data):
         "likelier": {},
         "filtered_change": {"side": "below"},
         "progress": {"setting": "paper", "start": 100, "end": 300},
+        "roughness": {"column": "entropy"},
         "comparison": {"setting": "t1", "quantity": "pass@1", "comparison": "same_samples"},
     }.items():
         assert MEASURES[use].make(data, part="linear", arm="nsr", **options) == MISSING, use
@@ -114,6 +115,11 @@ def test_numbers_of_training_are_over_seeds(data):
     assert of("likelier").value == pytest.approx((2 / 3 + 1) / 2)
     # Of 1.5 rows below, the later 0.75 have 3; the earlier ones 6 on 0.5 and 3 on 0.25, a mean of 5.
     assert of("filtered_change", side="below").value == pytest.approx(3 - 5)
+    # Of seed 0 alone: from row to row by 0.1 and by 0.
+    rough = of("roughness", column="entropy", study="controllers")
+    assert (rough.value, rough.over) == (pytest.approx(0.05 / 2**0.5), "seed 0")
+    assert of("roughness", column="entropy", study="controllers", start=5).value == 0
+    assert of("roughness", column="entropy", study="controllers", end=5) == MISSING
     rise = MEASURES["progress"].make(data, part="linear", arm="nsr", setting="paper", start=100, end=400)
     # Means of at most three up to the step: 7/16 less 1/4, and 3/8 less 1/2; seed 2 has no evaluation at the start.
     half = t_reach([3 / 16, -1 / 8])
@@ -143,15 +149,19 @@ def test_the_verdict_follows_from_the_numbers():
     assert verdict("x > 2.5", "x.low > y") == "holds"
     assert verdict("x > 2.5", "x.low > 4.5") == "in part"
     assert verdict("x.low > 4.5", "x.high < -1") == "does not"
-    assert verdict("x > 2.5", "x.low > 2.5") == "not yet"  # the interval has both
-    assert verdict("x > 2.5", "x.high < 2.5") == "not yet"
+    assert verdict("x > 2.5", "x.low > 2.5") == "open"  # the interval has both
+    assert verdict("x > 2.5", "x.high < 2.5") == "open"
     assert verdict("x > 2.5", "none > 0") == "not yet"
     assert verdict("y.low > 0") == "not yet"
     numbers |= {"below": Number(1.5, 1.0, 2.5), "apart": Number(1.0, 0.5, 1.5), "late": Number(None, 5.0, None)}
-    assert verdict("below.low > x.high") == "not yet"  # the two intervals have both
+    assert verdict("below.low > x.high") == "open"  # the two intervals have both
     assert verdict("apart.low > x.high") == "does not"
     assert verdict("late.low < 4") == "does not"
+    assert verdict("late.high < 9") == "open"  # beyond what can be judged
     assert verdict("x > 2.5", "few > 0") == "not yet"
+    assert verdict("x.low > 2.5", "few > 0") == "not yet"
+    # Some hold and some do not, whatever comes of the others.
+    assert verdict("x > 2.5", "x > 4", "few > 0", "none > 0", "x.low > 2.5") == "in part"
     for wrong in ("x", "x = 3", "x > 2 and y > 3"):
         with pytest.raises(ValueError, match="must read"):
             condition_of(wrong)
