@@ -11,6 +11,7 @@ import torch
 
 from figures.curves import PERCENT
 from figures.estimates import estimate, held_out, t_reach
+from figures.ledger.training import progress, roughness
 from figures.own import table_control, table_decision
 from figures.study import Data
 from trainer.parsing import as_yaml, load_config
@@ -111,7 +112,12 @@ def test_what_the_long_study_answered_is_what_its_table_says():
     said = " ".join(README.split())
     found, _ = table_decision.summarise(Data().long)
     arms = ("solved bonus", "bonus 0.01", "Algorithm 1", "soft weights", "released")
-    for name in (*(f"{arm} less GRPO" for arm in arms), "solved bonus less bonus 0.01"):
+    others = (
+        "solved bonus less bonus 0.01",
+        "solved bonus less solved bonus (constant)",
+        "solved bonus less GRPO (twice)",
+    )
+    for name in (*(f"{arm} less GRPO" for arm in (*arms, "solved bonus (constant)")), *others):
         cells = found.loc[name, ["seeds", "last three less best three (points)", "t over seeds", "verdict"]]
         assert f"| {' | '.join([name, *cells, found.loc[name, 'pass@256 at the end']])} |" in said
     answer, method = found.loc["solved bonus less GRPO"], found.loc["Algorithm 1 less GRPO"]
@@ -126,6 +132,23 @@ def test_what_the_long_study_answered_is_what_its_table_says():
     rows = Data().long.comparison.set_index(["part", "arm", "setting", "quantity", "comparison"])
     early = rows.loc["linear", "solved_bonus", "paper", "pass@1", "same_entropy"]
     assert f"{PERCENT * early.value:.1f} [{PERCENT * early.low:.1f}, {PERCENT * early.high:.1f}] points lower" in said
+    large, small = (PERCENT * rows.loc[part, "grpo", "paper", "pass@1", "level"].value for part in ("twice", "linear"))
+    assert f"under GRPO {large:.1f} % at the end, where the small model has {small:.1f}" in said
+
+
+def test_what_the_long_study_says_of_a_fixed_target_is_what_its_tables_say():
+    said, fixed = " ".join(README.split()), {"part": "constant", "arm": "solved_bonus"}
+    early, late = (
+        roughness(Data(), **fixed, column="entropy", start=start, end=start + 800).value for start in (0, 3200)
+    )
+    assert f"it varies by {early:.3f} nats over the first 800 steps and by {late:.3f} over the last" in said
+    reward = [
+        roughness(Data(), **of, column="reward_mean", start=3200) for of in (fixed, {"part": "linear", "arm": "grpo"})
+    ]
+    assert reward[0].low < reward[1].high, "reward varies no more than GRPO's"
+    rise = progress(Data(), **fixed, setting="paper", start=800, end=4000)
+    assert rise.low > 0
+    assert f"pass@1 rises by {PERCENT * rise.value:.1f} points after step 800" in said
 
 
 def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
