@@ -60,21 +60,23 @@ def draw_held_out(axes: Axes, curves: Mapping[str, pd.DataFrame], intervals: Col
     Args:
         axes: to draw in.
         curves: by arm, as `held_out`.
-        intervals: arms of which shades are drawn, where many; all by default.
+        intervals: arms of which intervals are drawn; all by default.
     """
     for place, (name, table) in enumerate(curves.items()):
         line = arm_of(name).line
         look: Any = {"color": line.color, "ls": line.dash, "marker": line.marker, "ms": 4.5, "lw": 1.4}
+        shown = intervals is None or name in intervals
         if len(table) > MANY:
             axes.plot(table.step, PERCENT * table["mean"], **look)
-            if intervals is None or name in intervals:
+            if shown:
                 shade: Any = {"color": line.color, "alpha": 0.1, "lw": 0}
                 axes.fill_between(table.step, PERCENT * table.low, PERCENT * table.high, **shade)
             continue
         errors = PERCENT * pd.concat([table["mean"] - table.low, table.high - table["mean"]], axis=1).T
         # Neighbours are set apart, so that their intervals do not hide each other.
         shift = (place - (len(curves) - 1) / 2) * 0.012 * table.step.max()
-        axes.errorbar(table.step + shift, PERCENT * table["mean"], errors, **look, elinewidth=0.8, capsize=0)
+        bars = errors if shown else None
+        axes.errorbar(table.step + shift, PERCENT * table["mean"], bars, **look, elinewidth=0.8, capsize=0)
 
 
 def face_of(line: Line) -> str:

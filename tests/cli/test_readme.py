@@ -12,9 +12,10 @@ import torch
 from figures.curves import PERCENT
 from figures.estimates import estimate, held_out, t_reach
 from figures.ledger.training import progress, roughness
-from figures.own import table_control, table_decision
+from figures.own import saturation, table_control, table_decision
 from figures.study import Data
 from trainer.parsing import as_yaml, load_config
+from trainer.study.decision import verdict
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -132,20 +133,33 @@ def test_what_the_long_study_answered_is_what_its_table_says():
     rows = Data().long.comparison.set_index(["part", "arm", "setting", "quantity", "comparison"])
     early = rows.loc["linear", "solved_bonus", "paper", "pass@1", "same_entropy"]
     assert f"{PERCENT * early.value:.1f} [{PERCENT * early.low:.1f}, {PERCENT * early.high:.1f}] points lower" in said
-    large, small = (PERCENT * rows.loc[part, "grpo", "paper", "pass@1", "level"].value for part in ("twice", "linear"))
-    assert f"under GRPO {large:.1f} % at the end, where the small model has {small:.1f}" in said
+    for part, words in (
+        ("twice", "under GRPO {:.1f} % [{:.1f}, {:.1f}] at"),
+        ("linear", "has {:.1f} [{:.1f}, {:.1f}]"),
+    ):
+        level = PERCENT * rows.loc[part, "grpo", "paper", "pass@1", "level"][["value", "low", "high"]].astype(float)
+        assert words.format(*level) in said
+    one = (
+        Data().long.decision.query("quantity == 'pass@1' and comparison == 'best' and seeds > 1").set_index("question")
+    )
+    decided = one[(one.setting == "paper") & one.verdict.isin(["above", "below", "open"])].verdict
+    assert len(decided) == 9, "as many as the table has"
+    for question, row in one[one.setting == "t1"].loc[decided.index].iterrows():
+        ends = min(row.low, row.seeds_low), max(row.high, row.seeds_high)
+        assert verdict(*ends, 0.01) == decided[question], question
 
 
 def test_what_the_long_study_says_of_a_fixed_target_is_what_its_tables_say():
     said, fixed = " ".join(README.split()), {"part": "constant", "arm": "solved_bonus"}
-    early, late = (
-        roughness(Data(), **fixed, column="entropy", start=start, end=start + 800).value for start in (0, 3200)
-    )
-    assert f"it varies by {early:.3f} nats over the first 800 steps and by {late:.3f} over the last" in said
-    reward = [
-        roughness(Data(), **of, column="reward_mean", start=3200) for of in (fixed, {"part": "linear", "arm": "grpo"})
-    ]
-    assert reward[0].low < reward[1].high, "reward varies no more than GRPO's"
+    line, plain = {**fixed, "part": "linear"}, {"part": "linear", "arm": "grpo"}
+
+    def varies(of, column, start):
+        return f"{roughness(Data(), **of, column=column, start=start, end=start + 800).value:.3f}"
+
+    early, late = (varies(fixed, "entropy", start) for start in (0, 3200))
+    assert f"it varies by {early} nats over the first 800 steps and by {late} over the last" in said
+    assert f"on the line it is {varies(line, 'entropy', 1600)} in the middle" in said
+    assert f"GRPO's ({varies(fixed, 'reward_mean', 3200)} and {varies(plain, 'reward_mean', 3200)})" in said
     rise = progress(Data(), **fixed, setting="paper", start=800, end=4000)
     assert rise.low > 0
     assert f"pass@1 rises by {PERCENT * rise.value:.1f} points after step 800" in said
@@ -187,6 +201,9 @@ def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
     share, noise = PERCENT * released.in_band_smooth, released.rmse_over_noise
     assert f"RMSE {noise.min():.2f} to {noise.max():.2f} times the noise" in said
     assert f"in the band on {share.min():.0f} to {share.max():.0f} % of the smoothed steps" in said
+    off = runs.groupby("arm").rmse_over_noise.mean()
+    times = ("five", "six", "seven", "eight")[round(off["algorithm1"] / off["released"]) - 5]
+    assert f"comes {times} times nearer the line" in said
     below = after[(after.arm == "released") & (after.step < 2800)].groupby("seed").share_below.mean()
     assert f"below its band on {PERCENT * below.min():.0f} to {PERCENT * below.max():.0f} % of the steps" in said
     inside = after[(after.arm == "algorithm1") & (after.share_above + after.share_below < 1)]
@@ -216,6 +233,12 @@ def test_what_the_long_study_says_of_accuracy_on_the_way_is_what_its_tables_say(
     for _, seed in released.groupby("seed"):
         right = held_out(seed, 1).set_index("step")["mean"]
         assert right[200] <= right[0] / 4
+    gaps = saturation.summarise(long).gap
+    first, end = ({arm: table.value.iloc[place] * PERCENT for arm, table in gaps.items()} for place in (0, -1))
+    many = ("grpo", "bonus_0.01", "solved_bonus")
+    assert f"from {min(first[arm] for arm in many):.0f} to {max(first[arm] for arm in many):.0f} points to some" in said
+    assert {f"{end[arm]:.0f}" for arm in many} <= {"15", "16"}, "some 15 points"
+    assert f"from {first['soft']:.0f} to some {end['soft']:.0f} with soft weights" in said
     early = rows[(rows.setting == "paper") & rows.step.between(200, 1000)]
     seeds = early[early.arm == "soft"].seed.unique()
     soft, plain = (held_out(early[(early.arm == arm) & early.seed.isin(seeds)], 1)["mean"] for arm in ("soft", "grpo"))
