@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "trainer_vs_trl.py"
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def trl_benchmark():
     spec = importlib.util.spec_from_file_location("trainer_vs_trl", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -18,20 +18,20 @@ def benchmark():
 
 
 @pytest.fixture
-def inputs(benchmark, tmp_path):
+def inputs(trl_benchmark, tmp_path):
     torch.set_default_dtype(torch.float32)
-    benchmark.make_inputs(tmp_path, steps=2, seed=0)
+    trl_benchmark.make_inputs(tmp_path, steps=2, seed=0)
     return tmp_path
 
 
 @pytest.mark.parametrize("rows", [128, 64])
-def test_a_step_computes_the_rows_that_have_an_advantage(benchmark, inputs, rows):
-    found = benchmark.ours(inputs, 2, 0, rows=rows)  # checks the rows and tokens of each step
+def test_a_step_computes_the_rows_that_have_an_advantage(trl_benchmark, inputs, rows):
+    found = trl_benchmark.ours(inputs, 2, 0, rows=rows)  # checks the rows and tokens of each step
     assert len(found["seconds"]) == 2
 
 
-def test_every_group_is_mixed_or_wholly_right(benchmark):
+def test_every_group_is_mixed_or_wholly_right(trl_benchmark):
     completions = [[row % 64, row // 64] for row in range(128)]
-    rewards = benchmark.reward_for(64)(prompts=None, completions=None, completion_ids=completions)
+    rewards = trl_benchmark.reward_for(64)(prompts=None, completions=None, completion_ids=completions)
     groups = [sum(rewards[start : start + 8]) for start in range(0, 128, 8)]
     assert groups == [8] * 8 + [4] * 8
