@@ -7,7 +7,7 @@
 - `resume`: a controlled run of 6 steps in one go against 3 and, from a checkpoint, 3 more: which logged numbers differ.
 - `prediction`: what share of the measured changes of entropy the first and the second order explain, step by step.
 - `speed`: medians of a step's rollout, update and theory for models of several sizes, tokens a second, and peak memory
-  beside what `--dry-run` foretells; `own prompts`: the update computes the prompt of every row, not of every group.
+  beside what `--dry-run` foretells; `shared prompts`: the update computes the prompt of every group, not of every row.
   Every row has an advantage. Weights are random but for the shipped model's, so that completions have their greatest
   length.
 
@@ -58,12 +58,12 @@ def steps_of(run: Run, first: int, last: int) -> list[dict[str, Any]]:
     return [run.step(step) for step in range(first, last)]
 
 
-def rows_of(reward: RewardFunction | None = None, *, shared: bool = True, **given: Any) -> list[dict[str, Any]]:
-    """Return the rows of a whole run, in which the update computes the prompts of a group once or for every row."""
+def rows_of(reward: RewardFunction | None = None, *, least: int | None = None, **given: Any) -> list[dict[str, Any]]:
+    """Return the rows of a whole run; prompts are shared where that saves so many tokens, None as the model has it."""
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config_from(settings(Path(folder), **given)), reward)
         network: Any = inner(run.network)
-        network.shares_prompts = shared
+        network.least_saved = network.least_saved if least is None else least
         rows = steps_of(run, 0, run.config.steps)
         run.directory.close()
     return rows
@@ -147,23 +147,23 @@ def report_speed(device: str, steps: int) -> bool:
             if make is not None:
                 model["path"] = str(Path(folder) / "model")
                 make().save(Path(model["path"]))
-            for how in ("", ", own prompts"):
-                measured(name + how, {"steps": WARM_UP + steps, **given, "model": model}, shared=not how)
+            for how, least in (("", None), (", shared prompts", 1)):
+                measured(name + how, {"steps": WARM_UP + steps, **given, "model": model}, least)
     return True
 
 
-def measured(name: str, given: Mapping[str, Any], *, shared: bool) -> None:
+def measured(name: str, given: Mapping[str, Any], least: int | None) -> None:
     """Print the medians of a run's steps, and its memory on a GPU."""
     on_gpu = given["model"]["device"] != "cpu"
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    rows = rows_of(every_second, shared=shared, **given)[WARM_UP:]
+    rows = rows_of(every_second, least=least, **given)[WARM_UP:]
     times = {key: statistics.median(row[f"time_{key}_s"] for row in rows) for key in ("rollout", "update", "theory")}
     whole = sum(times.values())
     tokens = statistics.median(after["tokens"] - before["tokens"] for before, after in itertools.pairwise(rows))
     parts = ", ".join(f"{key} {1000 * value:.0f}" for key, value in times.items())
-    told = f"  {name:29} step {1000 * whole:6.0f} ms ({parts}), {tokens / whole:8.0f} tokens/s"
+    told = f"  {name:32} step {1000 * whole:6.0f} ms ({parts}), {tokens / whole:8.0f} tokens/s"
     if on_gpu:
         told += f", sampler {tokens / times['rollout']:8.0f}"
         with tempfile.TemporaryDirectory() as folder:

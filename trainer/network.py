@@ -4,6 +4,7 @@ Every pass of sampler, update and probe goes through `Network`, so that wrapping
 processes) wraps them all.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -19,6 +20,10 @@ from trainer.model import DynamicLayer, at_least_float32, checkpointed_layers, c
 SMALL_VOCABULARY = 8192
 # Prompts are shared where that saves at least this part of a block's tokens: it takes two passes instead of one.
 WORTH_SHARING = 0.1
+# A pass on a GPU, forward and backward, takes some 4 ms a layer for its launches alone (an H100, benchmarks/on_gpu.py:
+# 0.2 M to 50 M parameters). At 150 TFLOP/s, which we assume, that is the time of so many products of a token and a
+# parameter of the layer, 6 operations each.
+PRODUCTS_A_PASS = 1e11
 
 
 class Block(NamedTuple):
@@ -64,6 +69,7 @@ class Network(nn.Module):
         # Off where processes must make as many passes as each other: sharing takes two, and is not always possible.
         self.shares_prompts = True
         self.plain_head = has_plain_head(model)
+        self.least_saved = least_saved(model)
 
     def forward(self, block: Block | None = None, *, logits: bool = False, **inputs: Any) -> Any:
         """Return the model's own output of `inputs`, or what it says of a block's completions.
@@ -108,7 +114,7 @@ class Network(nn.Module):
         length, decoder = block.mask.shape[1], plain_model(self.model).base_model
         # A cache and recomputed layers exclude each other.
         able = self.shares_prompts and not checkpointed_layers(self.model)
-        prompts = shared_prompts(block) if able else None
+        prompts = shared_prompts(block, self.least_saved) if able else None
         with computing(self.model):
             if prompts is None:
                 return decoder(**inputs_of(block), use_cache=False).last_hidden_state[:, -length:]
@@ -142,13 +148,31 @@ class SharedPrompts(NamedTuple):
     of_row: Int[Tensor, " b"]
 
 
-def shared_prompts(block: Block) -> SharedPrompts | None:
-    """Return the different prompts of a block, None where so few rows have the same that it is not worth it."""
+def least_saved(model: nn.Module) -> int:
+    """Return how many tokens sharing prompts must save to be worth a pass: any number on a CPU, more on a GPU."""
+    decoder = getattr(plain_model(model), "base_model", model)
+    layers = getattr(getattr(decoder, "config", None), "num_hidden_layers", 1)
+    if next(decoder.parameters()).device.type == "cpu":
+        return 1
+    embedded = sum(part.weight.numel() for part in decoder.modules() if isinstance(part, nn.Embedding))
+    weights = sum(parameter.numel() for parameter in decoder.parameters()) - embedded
+    return math.ceil(PRODUCTS_A_PASS * layers / max(1, weights))
+
+
+def shared_prompts(block: Block, least: int = 1) -> SharedPrompts | None:
+    """Return the different prompts of a block, None where sharing them would save too little.
+
+    Args:
+        block: the block.
+        least: tokens that it must save.
+    """
     width = block.tokens.shape[1] - block.mask.shape[1]
+    if len(block.tokens) * width < least:
+        return None
     # A token under the mask of attention is told apart from the filler.
     keyed = torch.where(block.attention[:, :width], block.tokens[:, :width], -1)
     unique, of_row = torch.unique(keyed, dim=0, return_inverse=True)
-    if (len(keyed) - len(unique)) * width < max(1, WORTH_SHARING * block.tokens.numel()):
+    if (len(keyed) - len(unique)) * width < max(least, WORTH_SHARING * block.tokens.numel()):
         return None
     padded = nn.functional.pad(unique, (0, 1), value=0)
     prompts = Block(padded.clamp(min=0), padded >= 0, block.mask[: len(unique), :1], block.temperature)

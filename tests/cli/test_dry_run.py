@@ -36,7 +36,7 @@ def gib(printed):
 
 def test_it_says_what_a_run_needs_and_writes_nothing(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = command("train", "--config=quickstart", "--dry-run")
+    told = command("train", "--config=quickstart", "--dry-run", "--model.device=cpu")
     assert told.code == 0, told.said
     assert not list(tmp_path.iterdir())
     assert "203,936 parameters, 203,936 trained" in told.printed

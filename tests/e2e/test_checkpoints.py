@@ -35,7 +35,8 @@ def test_a_checkpoint_is_the_trained_policy(tmp_path, monkeypatch, texts, base_w
         save(policy, folder, weights)
 
     monkeypatch.setattr(models.Policy, "save", remember)
-    settings = {"output": str(tmp_path / "run"), "steps": 2, "evaluation": {"prompts": 0}}
+    cpu = {"model": {"device": "cpu"}}
+    settings = {"output": str(tmp_path / "run"), "steps": 2, "evaluation": {"prompts": 0}, **cpu}
     entrocraft.train({**settings, "rollout": {"prompts": 4, "group_size": 8}, "optimizer": {"learning_rate": 1e-3}})
     folder = tmp_path / "run" / "checkpoints" / "step_2"
     same = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa_float64")

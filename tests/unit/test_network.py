@@ -1,6 +1,7 @@
 """Scoring completions: the same numbers and gradients as a plain softmax over whole rows of logits, for any model."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import transformers
 
 import trainer.network
 from trainer.model import completion_logits, load_policy, with_lora
-from trainer.network import Block, Network, Reference, has_plain_head, shared_prompts
+from trainer.network import Block, Network, Reference, has_plain_head, least_saved, shared_prompts
 
 FLOAT32 = 1e-5
 VOCABULARY, TEMPERATURE = 40, 0.7
@@ -147,6 +148,29 @@ def test_prompts_that_differ_in_their_filler_alone_are_one_and_others_are_not():
     tokens = torch.zeros(2, 4, dtype=torch.long)
     attention = torch.tensor([[False, True, True, True], [True, True, True, True]])
     assert shared_prompts(Block(tokens, attention, attention[:, 2:], 1.0)) is None
+
+
+def test_prompts_are_shared_where_that_saves_enough_tokens():
+    given = block(lengths=(4,), completions=(2, 2, 2), prompt_of=(0, 0, 0))
+    saved = 2 * (given.tokens.shape[1] - 2)
+    assert shared_prompts(given, saved) is not None
+    assert shared_prompts(given, saved + 1) is None
+
+
+def test_beside_a_cpu_a_second_pass_must_be_worth_its_launches():
+    """The larger the layers, the fewer tokens; embeddings are looked up, not multiplied."""
+    sizes = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "hidden_size": 16}
+
+    def least(layers, vocabulary, width, device="meta"):
+        shape = {"num_hidden_layers": layers, "vocab_size": vocabulary, "intermediate_size": width}
+        with torch.device(device):
+            return least_saved(transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**shape, **sizes)))
+
+    assert least(2, 64, 32, "cpu") == 1
+    # four matrices of attention with two norms of heads, three of the block with two norms; and one norm at the end
+    layer = 4 * 16**2 + 2 * 8 + 3 * 16 * 32 + 2 * 16
+    assert least(2, 64, 32) == least(2, 9999, 32) == math.ceil(1e11 * 2 / (2 * layer + 16))
+    assert least(1, 64, 64) < least(1, 64, 32)
 
 
 def test_a_large_vocabulary_is_scored_in_blocks(monkeypatch):
