@@ -11,7 +11,7 @@ import torch
 
 from figures.curves import PERCENT
 from figures.estimates import estimate, held_out, t_reach
-from figures.ledger.training import progress, roughness
+from figures.ledger.training import LONG, progress, roughness, run
 from figures.own import saturation, table_control, table_decision
 from figures.study import Data
 from trainer.parsing import as_yaml, load_config
@@ -116,9 +116,11 @@ def test_what_the_long_study_answered_is_what_its_table_says():
     others = (
         "solved bonus less bonus 0.01",
         "solved bonus less solved bonus (constant)",
+        "solved bonus less solved bonus (cosine)",
         "solved bonus less GRPO (twice)",
     )
-    for name in (*(f"{arm} less GRPO" for arm in (*arms, "solved bonus (constant)")), *others):
+    targets = ("solved bonus (constant)", "solved bonus (too high)")
+    for name in (*(f"{arm} less GRPO" for arm in (*arms, *targets)), *others):
         cells = found.loc[name, ["seeds", "last three less best three (points)", "t over seeds", "verdict"]]
         assert f"| {' | '.join([name, *cells, found.loc[name, 'pass@256 at the end']])} |" in said
     answer, method = found.loc["solved bonus less GRPO"], found.loc["Algorithm 1 less GRPO"]
@@ -143,7 +145,7 @@ def test_what_the_long_study_answered_is_what_its_table_says():
         Data().long.decision.query("quantity == 'pass@1' and comparison == 'best' and seeds > 1").set_index("question")
     )
     decided = one[(one.setting == "paper") & one.verdict.isin(["above", "below", "open"])].verdict
-    assert len(decided) == 9, "as many as the table has"
+    assert len(decided) == 11, "as many as the table has"
     for question, row in one[one.setting == "t1"].loc[decided.index].iterrows():
         ends = min(row.low, row.seeds_low), max(row.high, row.seeds_high)
         assert verdict(*ends, 0.01) == decided[question], question
@@ -160,9 +162,14 @@ def test_what_the_long_study_says_of_a_fixed_target_is_what_its_tables_say():
     assert f"it varies by {early} nats over the first 800 steps and by {late} over the last" in said
     assert f"on the line it is {varies(line, 'entropy', 1600)} in the middle" in said
     assert f"GRPO's ({varies(fixed, 'reward_mean', 3200)} and {varies(plain, 'reward_mean', 3200)})" in said
-    rise = progress(Data(), **fixed, setting="paper", start=800, end=4000)
-    assert rise.low > 0
-    assert f"pass@1 rises by {PERCENT * rise.value:.1f} points after step 800" in said
+    for part in ("constant", "too_high"):
+        rise = progress(Data(), part=part, arm="solved_bonus", setting="paper", start=800, end=4000)
+        assert rise.low > 0
+        assert f"pass@1 rises by {PERCENT * rise.value:.1f} points after step 800" in said
+    high = {**fixed, "part": "too_high"}
+    early, late = (varies(high, "entropy", start) for start in (0, 3200))
+    assert f"varies by {early} nats over the first 800 steps and by {late} over the last" in said
+    assert f"by {run(Data(), **high, column='rmse', study=LONG).value:.2f} nats RMSE" in said
 
 
 def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
