@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from figures.curves import PERCENT
-from figures.estimates import estimate, held_out, t_reach
-from figures.ledger.training import LONG, progress, roughness, run
-from figures.own import saturation, table_control, table_decision
+from figures.estimates import accuracy_at, estimate, held_out, t_reach
+from figures.ledger.training import LONG, comparison, progress, roughness, run
+from figures.own import saturation, table_condition, table_control, table_decision
 from figures.study import Data
 from trainer.parsing import as_yaml, load_config
 from trainer.study.decision import verdict
@@ -170,6 +170,15 @@ def test_what_the_long_study_says_of_a_fixed_target_is_what_its_tables_say():
     early, late = (varies(high, "entropy", start) for start in (0, 3200))
     assert f"varies by {early} nats over the first 800 steps and by {late} over the last" in said
     assert f"by {run(Data(), **high, column='rmse', study=LONG).value:.2f} nats RMSE" in said
+    soft = {"part": "too_high", "arm": "soft"}
+    assert f"the target ({run(Data(), **soft, column='rmse', study=LONG).value:.2f} nats) at a price" in said
+    rows = Data().long.evaluations.query("part == 'too_high' and arm == 'soft' and setting == 'paper'")
+    right = [PERCENT * pd.Series(accuracy_at(seed)) for _, seed in rows.sort_values("step").groupby("seed")]
+    early = [of.loc[200] for of in right]
+    assert f"falls to {min(early):.1f} to {max(early):.1f} % within 200 steps" in said
+    assert all(of.loc[200] < of.loc[2000] < of.loc[4000] for of in right), "rises from then on"
+    end = comparison(Data(), **soft, setting="paper", quantity="pass@1", comparison="same_samples", study=LONG)
+    assert f"is {-PERCENT * end.value:.1f} points [{-PERCENT * end.high:.1f}, {-PERCENT * end.low:.1f}] below" in said
 
 
 def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
@@ -219,6 +228,14 @@ def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
     assert f"the solved bonus has {middle['solved_bonus']:.2f} nats and GRPO {middle['grpo']:.2f}" in said
     condition = after.groupby("arm").condition_tokens.mean()[["grpo", "solved_bonus", "bonus_0.01", "algorithm1"]]
     assert f"on {PERCENT * condition.min():.0f} to {PERCENT * condition.max():.0f} % of real tokens" in said
+    ranks, _ = table_condition.summarise(long)
+    ranks = ranks[ranks.index.str.contains("condition holds")].filter(like="regressed out")
+    cells = [tuple(map(float, re.findall(r"[-+][\d.]+", cell))) for cell in ranks.to_numpy().flat]
+    outside = sum(low > 0 or high < 0 for _, low, high in cells)
+    assert f"is above {max(abs(value) for value, *_ in cells):.2f} in any arm" in said
+    assert f"{outside} of {len(cells)} intervals leave out 0; of GRPO's, those with entropy" in said
+    grpo = ranks[ranks.index.str.startswith("GRPO:")]
+    assert [sum("[+" in cell for cell in grpo[column]) for column in grpo] == [2, 0]
 
 
 def test_what_the_long_study_says_of_accuracy_on_the_way_is_what_its_tables_say():
