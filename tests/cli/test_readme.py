@@ -118,6 +118,8 @@ def test_what_the_long_study_answered_is_what_its_table_says():
         "solved bonus less solved bonus (constant)",
         "solved bonus less solved bonus (cosine)",
         "solved bonus less GRPO (twice)",
+        "GRPO less GRPO (eight times)",
+        "solved bonus less GRPO (eight times)",
     )
     targets = ("solved bonus (constant)", "solved bonus (too high)")
     for name in (*(f"{arm} less GRPO" for arm in (*arms, *targets)), *others):
@@ -138,14 +140,20 @@ def test_what_the_long_study_answered_is_what_its_table_says():
     for part, words in (
         ("twice", "under GRPO {:.1f} % [{:.1f}, {:.1f}] at"),
         ("linear", "has {:.1f} [{:.1f}, {:.1f}]"),
+        ("eight_times", "have {:.1f} [{:.1f}, {:.1f}]"),
     ):
         level = PERCENT * rows.loc[part, "grpo", "paper", "pass@1", "level"][["value", "low", "high"]].astype(float)
         assert words.format(*level) in said
+    of = found.loc["solved bonus less GRPO (eight times)", "the other's"]
+    assert f"GRPO's plateau is seen, at {of}." in said
+    held = Data().long.evaluations.query("arm == 'grpo' and setting == 'paper' and step == 600")
+    large, small = (PERCENT * estimate(held[held.part == part], 1).value for part in ("eight_times", "linear"))
+    assert f"at {large:.1f} after 600 steps, where the small model is at {small:.1f}" in said
     one = (
         Data().long.decision.query("quantity == 'pass@1' and comparison == 'best' and seeds > 1").set_index("question")
     )
     decided = one[(one.setting == "paper") & one.verdict.isin(["above", "below", "open"])].verdict
-    assert len(decided) == 11, "as many as the table has"
+    assert len(decided) == 13, "as many as the table has"
     for question, row in one[one.setting == "t1"].loc[decided.index].iterrows():
         ends = min(row.low, row.seeds_low), max(row.high, row.seeds_high)
         assert verdict(*ends, 0.01) == decided[question], question
