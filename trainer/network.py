@@ -151,9 +151,9 @@ class SharedPrompts(NamedTuple):
 def least_saved(model: nn.Module) -> int:
     """Return how many tokens sharing prompts must save to be worth a pass: any number on a CPU, more on a GPU."""
     decoder = getattr(plain_model(model), "base_model", model)
-    layers = getattr(getattr(decoder, "config", None), "num_hidden_layers", 1)
     if next(decoder.parameters()).device.type == "cpu":
         return 1
+    layers = getattr(getattr(decoder, "config", None), "num_hidden_layers", 1)
     embedded = sum(part.weight.numel() for part in decoder.modules() if isinstance(part, nn.Embedding))
     weights = sum(parameter.numel() for parameter in decoder.parameters()) - embedded
     return math.ceil(PRODUCTS_A_PASS * layers / max(1, weights))

@@ -244,8 +244,8 @@ def test_operations_are_what_pytorch_counts():
     with FlopCounterMode(display=False) as counter:
         output = model(input_ids=tokens, logits_to_keep=8, use_cache=False).logits
     matrices, attention = forward_operations(shape, 3 * 20, 3 * 8, 3 * 20**2 / 2)
-    # Some versions of transformers make the angles of positions by a product.
-    assert counter.get_total_flops() == pytest.approx(matrices + 2 * attention, rel=1e-4)
+    # Some versions of transformers make the angles of 20 positions by a product with 4 frequencies.
+    assert counter.get_total_flops() - (matrices + 2 * attention) in (0, 2 * 20 * 4)
     with FlopCounterMode(display=False) as counter:
         output.sum().backward()
     # The embeddings have a gradient that is no matrix product.

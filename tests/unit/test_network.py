@@ -157,7 +157,7 @@ def test_prompts_are_shared_where_that_saves_enough_tokens():
     assert shared_prompts(given, saved + 1) is None
 
 
-def test_beside_a_cpu_a_second_pass_must_be_worth_its_launches():
+def test_off_the_cpu_a_second_pass_must_be_worth_its_launches():
     """The larger the layers, the fewer tokens; embeddings are looked up, not multiplied."""
     sizes = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "hidden_size": 16}
 
