@@ -165,6 +165,31 @@ def test_tables_are_of_what_is_finished(study, command, tmp_path):
     )
 
 
+def test_tables_outlive_the_folders(study, command, tmp_path):
+    """Of runs that tables hold, nothing is run again, and no later call loses them unasked."""
+    folder, tables = study[0], tmp_path / "tables"
+    call = ("study", "tables", folder / "mine.yaml", "--output", tables, "--runs")
+    assert command(*call, folder / "runs").code == 0
+    before = (tables / "final.csv").read_bytes()
+    refused = command(*call, tmp_path / "none")
+    assert refused.code == 1
+    assert "must lose no run; got 2 there" in refused.said
+    assert "grown/plain/seed0. Give --keep" in refused.said
+    kept = command(*call, tmp_path / "none", "--keep")
+    assert kept.code == 0, kept.said
+    assert kept.printed.splitlines()[-1] == f"tables of 2 runs, 1 missing: {tables}"
+    assert (tables / "final.csv").read_bytes() == before
+    again = ("study", "run", folder / "mine.yaml", "--output", tmp_path / "none", "--dry-run")
+    shown = command(*again, "--tables", tables).printed.splitlines()
+    assert shown[0] == f"2 of 3 runs are whole in {tables}"
+    assert shown[-1].startswith("5 of 5 jobs to do")  # the base model, and the run that failed
+    (tables / "final.csv").write_text(before.decode().splitlines()[0] + "\n")
+    assert command(*again, "--tables", tables).printed.startswith("0 of 3 runs are whole")  # none is evaluated
+    other = command("study", "run", "controllers", "--dry-run", "--output=none", "--tables", tables)
+    assert other.code == 1
+    assert "must hold tables of study controllers; got mine" in other.said
+
+
 def test_the_command_says_what_there_is(command):
     assert "usage: entrocraft study" in command("study", "--help").printed
     assert "controllers " in command("study", "list").printed

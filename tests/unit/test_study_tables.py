@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from math import sqrt
 from statistics import NormalDist
@@ -14,6 +15,7 @@ from trainer.estimators import bootstrap_pairs
 from trainer.parsing import as_yaml
 from trainer.study.columns import TABLES
 from trainer.study.comparison import Passes, Point, match
+from trainer.study.earlier import read_earlier
 from trainer.study.plan import plan
 from trainer.study.protocol import load_protocol
 from trainer.study.records import read_study, unevaluated
@@ -224,8 +226,56 @@ def test_tables_are_the_same_bytes_and_say_what_they_depend_on(study, tables, tm
         assert str(tables.parent) not in file.read_text()
     assert {file.name for file in tables.iterdir()} == {*TABLES, "columns.json", "provenance.json"}
     found = json.loads((tables / "provenance.json").read_text())
-    assert (found["runs"], found["git_commits"], found["packages"]) == (4, {"abc": 4}, {"torch": ["2.0", "2.1"]})
+    assert (found["runs"], found["git_commits"], found["packages"]) == (4, ["abc"], {"torch": ["2.0", "2.1"]})
     assert len(found["protocol_sha256"]) == 64
+
+
+def without(study, tables, folder, *gone):
+    """Return the study once more, its tables known and the folders of these runs gone, and where its new tables go."""
+    shutil.copytree(study.records[0].config.output.parents[2], folder / "runs")
+    shutil.copytree(tables, folder / "tables")
+    for name in gone:
+        shutil.rmtree(folder / "runs" / name)
+    earlier = read_earlier(study.protocol, folder / "tables")
+    found = read_study(study.protocol, folder / "runs", earlier)
+    write_tables(found, folder / "tables")
+    return found, folder / "tables"
+
+
+def test_runs_whose_folders_are_gone_are_kept_to_the_byte(study, tables, tmp_path):
+    found, made = without(study, tables, tmp_path, "steady", "base")
+    assert (found.missing, unevaluated(found)) == (study.missing, unevaluated(study))
+    for name in TABLES:
+        assert (made / name).read_bytes() == (tables / name).read_bytes(), name
+    before, after = (json.loads((folder / "provenance.json").read_text()) for folder in (tables, made))
+    assert after == before | {"runs_kept": 4}
+
+
+def test_kept_runs_are_compared_with_others(study, tables, tmp_path):
+    """All but the training reward, whose steps are gone with the reference's folders."""
+    found, made = without(study, tables, tmp_path, "steady/plain")
+    assert sum(record.kept for record in found.records) == 4  # those of the part that reuses them too
+    for name in set(TABLES) - {"comparison.csv"}:
+        assert (made / name).read_bytes() == (tables / name).read_bytes(), name
+    left = [row for row in rows_of(tables, "comparison.csv") if row not in rows_of(made, "comparison.csv")]
+    assert {(row["arm"], row["quantity"]) for row in left} == {("held", "reward")}
+    assert [row["comparison"] for row in left] == ["same_samples"]
+    assert json.loads((made / "provenance.json").read_text())["git_commits"] == ["abc"]
+
+
+def test_the_training_reward_is_not_of_a_part_of_the_seeds(study, tables, tmp_path):
+    _, made = without(study, tables, tmp_path, "steady/held/seed1")
+    assert rows_of(made, "comparison.csv", part="steady", arm="held", quantity="reward") == []
+    assert only(made, "comparison.csv", part="steady", arm="plain", quantity="reward", comparison="level")
+    same = only(made, "comparison.csv", arm="held", setting="t1", quantity="pass@1", comparison="same_samples")
+    assert (same["seeds"], same["value"]) == ("2", "-0.125")
+
+
+def test_runs_that_the_protocol_has_changed_are_not_kept(study, tables, tmp_path):
+    arms = {**study.protocol.arms, "held": replace(study.protocol.arms["held"], settings={"steps": 13})}
+    changed = replace(study, protocol=replace(study.protocol, arms=arms))
+    with pytest.raises(ValueError, match=r"steady/held/seed0.* as the protocol has it now; got other settings"):
+        without(changed, tables, tmp_path, "steady/held")
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from jsonargparse.typing import PositiveInt
 
 from trainer.methods.lookup import nearest
 from trainer.parsing import described_presets
+from trainer.study.earlier import Earlier, read_earlier
 from trainer.study.jobs import Job, study_jobs
 from trainer.study.pace import Pace, in_words
-from trainer.study.plan import Choice, check_runs, plan
-from trainer.study.protocol import STUDIES, load_protocol
-from trainer.study.records import read_study, unevaluated
+from trainer.study.plan import Choice, Run, check_runs, plan
+from trainer.study.protocol import STUDIES, Protocol, load_protocol
+from trainer.study.records import Study, kept_run, read_study, unevaluated
 from trainer.study.scheduler import Scheduler
 from trainer.study.tables import write_tables
 
@@ -92,6 +93,13 @@ def run_parser() -> ArgumentParser:
     parser.add_argument(
         "--gpus", type=str | None, default=None, help="share the runs out over these GPUs, as 0,1; --jobs counts all"
     )
+    parser.add_argument(
+        "--tables",
+        type=Path | None,
+        default=None,
+        help="tables of this study: runs that are whole in them are not run again, whether their folders are there or "
+        "not",
+    )
     add_choice(parser)
     parser.add_argument("--dry-run", action="store_true", help="list what would run and how long, and start nothing")
     return parser
@@ -123,6 +131,9 @@ def run_study(chosen: Namespace) -> int:
     protocol = load_protocol(chosen.study)
     output = chosen.output or Path("runs") / protocol.name
     runs = plan(protocol, output, choice_of(chosen))
+    if chosen.tables:
+        planned, runs = len(runs), lacking(protocol, runs, read_earlier(protocol, chosen.tables))
+        print(f"{planned - len(runs)} of {planned} runs are whole in {chosen.tables}")
     check_runs(runs)
     jobs = list(study_jobs(protocol, output, runs))
     pace = Pace()
@@ -141,6 +152,11 @@ def run_study(chosen: Namespace) -> int:
     return 0 if scheduler.run() else 1
 
 
+def lacking(protocol: Protocol, runs: Sequence[Run], earlier: Earlier) -> list[Run]:
+    """Return the runs that are not whole in tables: not there, or not evaluated as the protocol asks."""
+    return [run for run in runs if not earlier.holds(protocol, run) or kept_run(protocol, run, earlier).unevaluated]
+
+
 def tables_parser() -> ArgumentParser:
     """Return the parser of `entrocraft study tables`."""
     parser = ArgumentParser(
@@ -151,18 +167,41 @@ def tables_parser() -> ArgumentParser:
     parser.add_argument("study", help="a protocol of `entrocraft study list`, or a YAML file")
     parser.add_argument("--runs", type=Path | None, default=None, help="where the runs are; runs/STUDY")
     parser.add_argument("--output", type=Path | None, default=None, help="where the tables go; figures/data/STUDY")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the rows of runs that the tables hold and whose folders are gone"
+    )
     return parser
 
 
 def make_tables(chosen: Namespace) -> int:
     """Run `entrocraft study tables`."""
     protocol = load_protocol(chosen.study)
-    study = read_study(protocol, chosen.runs or Path("runs") / protocol.name)
+    folder = chosen.runs or Path("runs") / protocol.name
     output = chosen.output or Path("figures") / "data" / protocol.name
+    earlier = read_earlier(protocol, output) if chosen.keep or (output / "runs.csv").is_file() else None
+    study = read_study(protocol, folder, earlier if chosen.keep else None)
+    if earlier:
+        check_nothing_is_lost(earlier, study, folder)
     write_tables(study, output)
     print("".join(f"missing: {name}\n" for name in [*study.missing, *unevaluated(study)]), end="")
     print(f"tables of {len(study.records)} runs, {len(study.missing)} missing: {output}")
     return 0
+
+
+def check_nothing_is_lost(earlier: Earlier, study: Study, folder: Path) -> None:
+    """Refuse to write over tables that hold runs which the new ones would not.
+
+    Raises:
+        ValueError: which, and how many there are.
+    """
+    there = {(record.part, record.arm, str(record.seed)) for record in study.records}
+    rows = [(row["part"], row["arm"], str(row["seed"])) for row in earlier.own()]
+    lost = [name for name in rows if name not in there]
+    if lost:
+        raise ValueError(
+            f"study tables(output={earlier.folder}) must lose no run; got {len(lost)} there that {folder} lacks, as "
+            f"{lost[0][0]}/{lost[0][1]}/seed{lost[0][2]}. Give --keep to keep their rows, or another --output."
+        )
 
 
 def overview(jobs: Sequence[Job], pace: Pace, at_once: int) -> list[str]:

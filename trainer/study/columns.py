@@ -47,7 +47,9 @@ OF_METRICS = {name: f"{COLUMNS[name].description} ({COLUMNS[name].unit or 'no un
 RUNS = {
     **KEYS,
     "source": "part that ran it; another one where an arm that does not see the band is reused",
+    "settings": "hash of what the protocol says of the run; empty before tables had it",
     "parameters": "of the model, tied ones once; empty where no checkpoint holds a whole one",
+    "samples": "rollouts drawn; empty before tables had it",
     "steps": "of the run; what follows is over the steps from `after` on, unless it says",
     "after": "steps left out at the beginning",
     "entropy": "mean, nats/token",

@@ -50,7 +50,7 @@ def match(points: Sequence[Point], entropy: float) -> Matched:
     return Matched(nearest, nearest.entropy == entropy)
 
 
-def compare(study: Study) -> Iterator[dict[str, Any]]:
+def compare(study: Study) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of `comparison.csv`."""
     groups: dict[tuple[str, str], dict[int, Record]] = {}
     for record in study.records:
@@ -58,8 +58,14 @@ def compare(study: Study) -> Iterator[dict[str, Any]]:
     for (part, arm), records in groups.items():
         reference = groups.get((part, study.protocol.reference or ""), {})
         others = {} if arm == study.protocol.reference else reference
-        curves = {f"pass@{k}": Passes(study, k) for k in study.protocol.pass_at}
-        for quantity, curve in {**curves, "reward": rewards}.items():
+        if study.earlier and all(record.kept for record in (*records.values(), *others.values())):
+            yield from study.earlier.of("comparison.csv", part, arm)
+            continue
+        curves: dict[str, Any] = {f"pass@{k}": Passes(study, k) for k in study.protocol.pass_at}
+        # Of kept runs there are no single steps: what would be of the others alone is left out.
+        if not any(record.kept for record in records.values()):
+            curves["reward"] = rewards
+        for quantity, curve in curves.items():
             for setting in settings_of(records.values()) if quantity != "reward" else ("training",):
                 for row in compared(curve, setting, records, others):
                     yield {"part": part, "arm": arm, "setting": setting, "quantity": quantity, **row}
@@ -82,7 +88,7 @@ def compared(
         return
     own = [ends[seed] for seed in theirs]
     last = [points[-1] for points in theirs.values()]
-    if all(drawn(records[seed]) == drawn(others[seed]) for seed in theirs):
+    if all(records[seed].drawn == others[seed].drawn is not None for seed in theirs):
         yield {"comparison": "same_samples", **difference(own, last), **shared}
     if any(len(points) < 2 for points in theirs.values()):
         return
@@ -171,11 +177,6 @@ def rewards(record: Record, setting: str) -> list[Point]:
 def mean_of(rows: Rows, name: str) -> float:
     """Return the mean of a column."""
     return float(np.mean([row[name] for row in rows]))
-
-
-def drawn(record: Record) -> int:
-    """Return how many rollouts a run drew."""
-    return int(record.rows[-1]["samples"])
 
 
 def settings_of(records: Any) -> list[str]:

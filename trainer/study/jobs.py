@@ -19,6 +19,15 @@ BASE_EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """An evaluation of a finished run that the protocol asks for: after so many steps, with so many samples."""
+
+    step: int
+    samples: int
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Job:
     """A command and what it leaves.
 
@@ -81,12 +90,11 @@ def study_jobs(protocol: Protocol, output: Path, runs: Sequence[Run]) -> Iterato
     for model in filter(None, models):
         yield model_job(protocol, output, model)
     config = layered(protocol.base)
-    if config.evaluation.prompts and not config.evaluation.at_start:
+    if evaluates_base(config):
         yield base_job(protocol, config, output / BASE)
     for run in runs:
         yield training_job(protocol, output, run)
-        if run.config.evaluation.prompts:
-            yield from (job for job, _ in final_jobs(protocol, run))
+        yield from (final_job(run, wanted) for wanted in final_evaluations(protocol, run))
 
 
 def model_job(protocol: Protocol, output: Path, name: str) -> Job:
@@ -122,29 +130,43 @@ def training_job(protocol: Protocol, output: Path, run: Run) -> Job:
     )
 
 
-def final_jobs(protocol: Protocol, run: Run) -> Iterator[tuple[Job, int]]:
-    """Yield the jobs that evaluate a finished run's last checkpoints in the final settings, each with its step."""
-    for final in protocol.finally_:
-        samples = final.samples or run.config.evaluation.samples
+def evaluates_base(config: TrainConfig) -> bool:
+    """Return whether a study evaluates its base model beside its runs: where they do not do it themselves."""
+    return config.evaluation.prompts > 0 and not config.evaluation.at_start
+
+
+def final_evaluations(protocol: Protocol, run: Run) -> Iterator[Wanted]:
+    """Yield the evaluations of a run's last checkpoints that the protocol asks for."""
+    for final in protocol.finally_ if run.config.evaluation.prompts else ():
         for back in reversed(range(final.checkpoints)):
             step = run.config.steps - back * run.config.checkpoint.every
-            result = run.path / FINAL / f"step_{step}_samples_{samples}.json"
-            partial = result.with_suffix(".partial")
-            job = Job(
-                name=f"{run.name}, {samples} samples at step {step}",
-                kind=("evaluate", f"evaluate {run.config.model.path}"),
-                command=(
-                    *("evaluate", str(run.path / "checkpoints" / f"step_{step}"), *settings_of(final.settings)),
-                    *(f"--evaluation.samples={samples}", f"--output={partial}"),
-                ),
-                settings=None,
-                log=log_file(run),
-                result=result,
-                writes=partial,
-                needs=run.path / "summary.json",
-                work=samples * len(final.settings),
-            )
-            yield job, step
+            yield Wanted(step, final.samples or run.config.evaluation.samples, final.settings)
+
+
+def final_job(run: Run, wanted: Wanted) -> Job:
+    """Return the job that evaluates a checkpoint of a finished run."""
+    step, samples = wanted.step, wanted.samples
+    result = run.path / FINAL / f"step_{step}_samples_{samples}.json"
+    partial = result.with_suffix(".partial")
+    return Job(
+        name=name_of(run, wanted),
+        kind=("evaluate", f"evaluate {run.config.model.path}"),
+        command=(
+            *("evaluate", str(run.path / "checkpoints" / f"step_{step}"), *settings_of(wanted.settings)),
+            *(f"--evaluation.samples={samples}", f"--output={partial}"),
+        ),
+        settings=None,
+        log=log_file(run),
+        result=result,
+        writes=partial,
+        needs=run.path / "summary.json",
+        work=samples * len(wanted.settings),
+    )
+
+
+def name_of(run: Run, wanted: Wanted) -> str:
+    """Return what people call an evaluation of a run by."""
+    return f"{run.name}, {wanted.samples} samples at step {wanted.step}"
 
 
 def base_job(protocol: Protocol, config: TrainConfig, folder: Path) -> Job:

@@ -4,9 +4,11 @@ A protocol is YAML. `base` is laid under every run, `arms` are what is compared,
 are compared under, each with the seeds of the arms that take part. `models` are base models that the study makes.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,13 @@ class Protocol:
         """Return the seeds of an arm in a part, those of the part whose runs it reuses included."""
         condition = self.parts[part]
         return condition.seeds[arm] if arm in condition.seeds else self.seeds_of(condition.reuse[arm], arm)
+
+    def settings_hash(self, part: str, arm: str) -> str:
+        """Return a hash of what is said of the runs of an arm in the part that runs it; the presets' names alone."""
+        condition = self.parts[part]
+        model = self.models[condition.model] if condition.model else None
+        said = [asdict(self.base), asdict(self.arms[arm]), condition.settings, model]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def protocol_file(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The finished runs of a study, read from their folders for its tables."""
+"""The finished runs of a study, read for its tables: from their folders, or from earlier tables."""
 
 import json
 import math
@@ -14,7 +14,8 @@ from trainer.checkpoint import checkpoints
 from trainer.config import TrainConfig
 from trainer.files import complete_lines
 from trainer.same_run import changes
-from trainer.study.jobs import BASE_EVALUATION, final_jobs
+from trainer.study.earlier import Earlier
+from trainer.study.jobs import BASE_EVALUATION, evaluates_base, final_evaluations, final_job, name_of
 from trainer.study.plan import Run, check_runs, configuration, layered, plan
 from trainer.study.protocol import BASE, Protocol
 
@@ -31,12 +32,14 @@ class Record:
         arm: its arm.
         seed: its seed.
         config: its configuration.
-        rows: of `metrics.jsonl`.
+        rows: of `metrics.jsonl`; none where the folder is gone.
         evaluations: of `evaluations.jsonl`.
         final: evaluations of the last checkpoints in the protocol's final settings, with their steps.
         unevaluated: those evaluations that were not made, by name.
         environment: what it depended on.
         parameters: of its model; None where no checkpoint holds it.
+        drawn: rollouts in all; None where the earlier tables do not say.
+        kept: whether its folder is gone, and earlier tables hold it.
     """
 
     part: str
@@ -50,6 +53,8 @@ class Record:
     unevaluated: Sequence[str]
     environment: Mapping[str, Any]
     parameters: int | None = None
+    drawn: int | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Study:
         missing: names of the runs that are not finished.
         base: evaluations of the base model, empty where there are none.
         base_config: its configuration.
+        earlier: the tables that hold the runs whose folders are gone; None where there are none.
     """
 
     protocol: Protocol
@@ -69,17 +75,24 @@ class Study:
     missing: Sequence[str]
     base: Rows
     base_config: TrainConfig
+    earlier: Earlier | None = None
 
 
-def read_study(protocol: Protocol, folder: Path) -> Study:
-    """Return what there is of a study in a folder of runs.
+def read_study(protocol: Protocol, folder: Path, earlier: Earlier | None = None) -> Study:
+    """Return what there is of a study: in a folder of runs, and of those that it lacks in earlier tables.
 
     Raises:
         ValueError: a run of another configuration, or reused runs that a part's settings would have changed.
     """
     runs = plan(protocol, folder)
     check_runs(runs)
-    own = [read_run(protocol, run) for run in runs if run.finished]
+    own = []
+    for run in runs:
+        if run.finished:
+            own.append(read_run(protocol, run))
+        elif earlier is not None and earlier.holds(protocol, run):
+            own.append(kept_run(protocol, run, earlier))
+    there = {(record.part, record.arm, record.seed) for record in own}
     reused = [
         with_band(record, part, configuration(protocol, folder, part, arm))
         for part, condition in protocol.parts.items()
@@ -90,15 +103,16 @@ def read_study(protocol: Protocol, folder: Path) -> Study:
     return Study(
         protocol,
         [*own, *reused],
-        [run.name for run in runs if not run.finished],
-        saved_evaluations(folder / BASE / BASE_EVALUATION),
+        [run.name for run in runs if (run.part, run.arm, run.seed) not in there],
+        saved_evaluations(folder / BASE / BASE_EVALUATION) or (earlier.base() if earlier else ()),
         layered(protocol.base),
+        earlier,
     )
 
 
 def unevaluated(study: Study) -> list[str]:
     """Return the names of evaluations that the protocol wants beside its runs and that are not there."""
-    base = ["base model, evaluation"] if study.base_config.evaluation.prompts and not study.base else []
+    base = ["base model, evaluation"] if evaluates_base(study.base_config) and not study.base else []
     own = [record for record in study.records if record.part == record.source]
     return base + [name for record in own for name in record.unevaluated]
 
@@ -110,12 +124,32 @@ def read_run(protocol: Protocol, run: Run) -> Record:
         for name in ("metrics.jsonl", "evaluations.jsonl")
     )
     environment = json.loads((run.path / "environment.json").read_text())
-    jobs = [(job, step) for job, step in final_jobs(protocol, run) if run.config.evaluation.prompts]
+    jobs = [(final_job(run, wanted), wanted.step) for wanted in final_evaluations(protocol, run)]
     final = [{**row, "step": step} for job, step in jobs for row in saved_evaluations(job.result)]
     missing = [job.name for job, _ in jobs if not job.done]
     return Record(
         *(run.part, run.part, run.arm, run.seed, run.config, rows, evaluations, final, missing, environment),
         parameters=parameters_of(run.path),
+        drawn=int(rows[-1]["samples"]) if rows else None,
+    )
+
+
+def kept_run(protocol: Protocol, run: Run, earlier: Earlier) -> Record:
+    """Return a finished run whose folder is gone."""
+    evaluations, final = (
+        earlier.evaluations(name, run.part, run.arm, run.seed) for name in ("evaluations.csv", "final.csv")
+    )
+    there = {(row["step"], row["samples"]) for row in final}
+    missing = [
+        name_of(run, wanted)
+        for wanted in final_evaluations(protocol, run)
+        if (wanted.step, wanted.samples) not in there
+    ]
+    (row,) = earlier.of("runs.csv", run.part, run.arm, run.seed)
+    return Record(
+        *(run.part, run.part, run.arm, run.seed, run.config, (), evaluations, final, missing, {}),
+        drawn=int(row["samples"]) if row.get("samples") else None,
+        kept=True,
     )
 
 
@@ -148,6 +182,8 @@ def with_band(record: Record, part: str, config: TrainConfig) -> Record:
             f"parts.{part}.reuse.{record.arm} must be runs that differ in the band alone; got other values of {other}. "
             f"Name seeds of {record.arm} in part {part} instead."
         )
+    if record.kept:
+        return replace(record, part=part)
     schedule = build_schedule(config)
     unit = record.rows[0]["entropy"] if config.band.unit == "relative" else 1.0
     rows = []

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,26 +11,40 @@ from trainer.files import write_json, write_text
 from trainer.study.columns import CURVES, DECISION, TABLES
 from trainer.study.comparison import compare
 from trainer.study.decision import decide
-from trainer.study.protocol import BASE
+from trainer.study.protocol import BASE, Protocol
 from trainer.study.records import Record, Rows, Study
 from trainer.study.tracking import tracked
 from trainer.summary import average
+
+# Tables of what only a run's folder holds: of a run whose folder is gone their rows are copied.
+OF_FOLDERS = ("runs.csv", "curves.csv", "steps.csv")
 
 
 def write_tables(study: Study, output: Path) -> None:
     """Write the tables of what there is, `columns.json` and `provenance.json`, over those of an earlier call."""
     output.mkdir(parents=True, exist_ok=True)
-    rows = {
+    fresh = [record for record in study.records if not record.kept]
+    rows: dict[str, list[Mapping[str, Any]]] = {
         "runs.csv": [
-            {**keys(record), "parameters": record.parameters, **tracked(record.rows, study.protocol.after)}
-            for record in study.records
+            {
+                **keys(record),
+                "settings": study.protocol.settings_hash(record.source, record.arm),
+                "parameters": record.parameters,
+                "samples": record.drawn,
+                **tracked(record.rows, study.protocol.after),
+            }
+            for record in fresh
         ],
-        "curves.csv": [row for record in study.records for row in binned(record, study.protocol.curve_steps)],
-        "steps.csv": list(every_step(study)),
+        "curves.csv": [row for record in fresh for row in binned(record, study.protocol.curve_steps)],
+        "steps.csv": [row for record in fresh for row in every_step(study.protocol, record)],
         "evaluations.csv": list(evaluation_rows(study)),
         "final.csv": list(final_rows(study)),
         "comparison.csv": list(compare(study)),
     }
+    for name in OF_FOLDERS:
+        for record in study.records:
+            if study.earlier and record.kept:
+                rows[name] += study.earlier.of(name, record.part, record.arm, record.seed)
     tables = dict(TABLES)
     if study.protocol.questions:
         tables["decision.csv"], rows["decision.csv"] = DECISION, list(decide(study))
@@ -69,14 +82,12 @@ def outside(rows: Sequence[Mapping[str, Any]], name: str, side: int) -> dict[str
     return {f"share_{name}": len(there) / len(rows), f"effective_group_size_{name}": size}
 
 
-def every_step(study: Study) -> Iterator[dict[str, Any]]:
-    """Yield every step of the runs that the protocol wants whole: the first seed of some arms, reused ones once."""
-    for record in study.records:
-        first = study.protocol.parts[record.source].seeds[record.arm][0]
-        wanted = record.arm in study.protocol.every_step and record.part == record.source
-        if wanted and record.seed == first:
-            for row in record.rows:
-                yield {**keys(record), "step": row["step"], **{name: row.get(name) for name in CURVES}}
+def every_step(protocol: Protocol, record: Record) -> Iterator[dict[str, Any]]:
+    """Yield every step of a run that the protocol wants whole: the first seed of some arms, reused ones once."""
+    first = protocol.parts[record.source].seeds[record.arm][0]
+    wanted = record.arm in protocol.every_step and record.part == record.source
+    for row in record.rows if wanted and record.seed == first else ():
+        yield {**keys(record), "step": row["step"], **{name: row.get(name) for name in CURVES}}
 
 
 def evaluation_rows(study: Study) -> Iterator[dict[str, Any]]:
@@ -111,16 +122,22 @@ def evaluated(named: Mapping[str, Any], rows: Rows) -> Iterator[dict[str, Any]]:
 def provenance(study: Study) -> dict[str, Any]:
     """Return what the tables depend on; nothing of the machine that made them."""
     runs = [record for record in study.records if record.part == record.source]
-    packages: dict[str, set[str]] = {}
+    kept = [record for record in runs if record.kept]
+    earlier = study.earlier.provenance if study.earlier and kept else {}
+    packages = {name: set(versions) for name, versions in earlier.get("packages", {}).items()}
+    commits = set(earlier.get("git_commits", ()))
     for record in runs:
-        for name, version in record.environment["packages"].items():
-            packages.setdefault(name, set()).add(str(version))
+        if not record.kept:
+            commits.add(str(record.environment["git_commit"]))
+            for name, version in record.environment["packages"].items():
+                packages.setdefault(name, set()).add(str(version))
     return {
         "study": study.protocol.name,
         "protocol_sha256": study.protocol.sha256,
         "runs": len(runs),
+        "runs_kept": len(kept),
         "runs_missing": sorted(study.missing),
-        "git_commits": dict(sorted(Counter(str(record.environment["git_commit"]) for record in runs).items())),
+        "git_commits": sorted(commits),
         "packages": {name: sorted(versions) for name, versions in sorted(packages.items())},
         "date": datetime.now(UTC).date().isoformat(),
     }
