@@ -16,6 +16,7 @@ import torch
 from transformers import DynamicCache, Qwen3Config, Qwen3ForCausalLM
 
 from trainer.model import Policy
+from trainer.network import going_on_from
 from trainer.rollout import Rollouts
 from trainer.sampling import sample
 from trainer.streams import TokenUniforms
@@ -46,7 +47,11 @@ def plain_loop(policy: Policy, prompts: list[list[int]], length: int) -> None:
     places = torch.arange(PROMPT)
     for step in range(length):
         output = policy.model(
-            ids, past_key_values=cache, position_ids=places.expand(len(ids), -1), use_cache=True, logits_to_keep=1
+            ids,
+            **going_on_from(cache, policy.model),
+            position_ids=places.expand(len(ids), -1),
+            use_cache=True,
+            logits_to_keep=1,
         )
         log_probs = output.logits[:, -1].log_softmax(-1)
         probs = log_probs.exp()

@@ -8,6 +8,7 @@ from trainer.config import TrainConfig
 from trainer.methods.assembly import assemble
 from trainer.methods.lookup import instantiate
 from trainer.methods.pipeline import Algorithm
+from trainer.methods.schedules import WarmStart
 from trainer.methods.stages import Band, Schedule
 from trainer.methods.table import named
 
@@ -73,6 +74,21 @@ def band_at(schedule: Schedule, step: int, steps: int, unit: float) -> Band:
     """Return the band of a step in nats: the schedule at u = step / steps, in units of `unit` nats."""
     band = schedule(step / steps)
     return Band(band.low * unit, band.high * unit)
+
+
+def band_of_run(config: TrainConfig, schedule: Schedule, step: int, first_entropy: float) -> Band:
+    """Return the band of a step of a run, nats: joined from the entropy of its first batch, or relative to it.
+
+    Args:
+        config: the run's.
+        schedule: as `build_schedule` returns it.
+        step: from 0.
+        first_entropy: of the run's first batch, nats per token.
+    """
+    relative, warm_start = config.band.unit == "relative", config.band.warm_start
+    if warm_start:
+        schedule = WarmStart(schedule, 1.0 if relative else first_entropy, warm_start)
+    return band_at(schedule, step, config.steps, first_entropy if relative else 1.0)
 
 
 def unreachable(schedule: Schedule, steps: int, unit: float, vocabulary: int) -> str | None:

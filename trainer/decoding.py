@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainer.model import Policy, positions
-from trainer.network import Network
+from trainer.network import Network, going_on_from
 from trainer.rollout import pad_left
 from trainer.row_cache import RowCache, rows_can_join
 
@@ -200,7 +200,7 @@ def forward(
             input_ids=tokens,
             attention_mask=None if attention is None else attention.long(),
             position_ids=position_ids,
-            past_key_values=cache,
+            **going_on_from(cache, policy.model),
             use_cache=True,
             logits_to_keep=1,
         )

@@ -4,8 +4,10 @@ Every pass of sampler, update and probe goes through `Network`, so that wrapping
 processes) wraps them all.
 """
 
+import functools
+import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -125,7 +127,8 @@ class Network(nn.Module):
             if length == 1:
                 return last
             first.past_key_values.batch_select_indices(prompts.of_row)
-            further = decoder(**inputs_after_prompt(block), past_key_values=first.past_key_values, use_cache=True)
+            held = going_on_from(first.past_key_values, decoder)
+            further = decoder(**inputs_after_prompt(block), **held, use_cache=True)
         return torch.cat([last, further.last_hidden_state], dim=1)
 
     def logits(self, block: Block) -> Float[Tensor, "b T V"]:
@@ -208,6 +211,17 @@ def inputs_of(block: Block) -> dict[str, Tensor | None]:
 def plain_model(model: Any) -> Any:
     """Return the Hugging Face model, without the wrapper of its adapters."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def going_on_from(cache: Any, model: nn.Module) -> dict[str, Any]:
+    """Return the argument that lets a model go on from a cache: `cache` from transformers 5.24 on."""
+    return {cache_argument(type(plain_model(model)).forward): cache}
+
+
+@functools.cache
+def cache_argument(forward: Callable[..., Any]) -> str:
+    """Return what a model's forward calls the cache that it is given."""
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def output_matrix(model: nn.Module) -> Float[Tensor, "V d"]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from trainer.algorithm import band_at, build_algorithm, build_schedule, needs_statistics, unreachable
+from trainer.algorithm import band_of_run, build_algorithm, build_schedule, needs_statistics, unreachable
 from trainer.bad_steps import save_bad_step, stop_message
 from trainer.checkpoint import RunState, last_whole_checkpoint, load_checkpoint, save_checkpoint
 from trainer.condition import check_size
@@ -29,7 +29,6 @@ from trainer.failures import explaining_full_disk, explaining_memory, resume_com
 from trainer.gathering import everyones
 from trainer.interrupt import Interrupt
 from trainer.methods.pipeline import Algorithm, numbers
-from trainer.methods.schedules import WarmStart
 from trainer.methods.stages import Band, Filtered, Groups, Observation, RewardFunction, Schedule
 from trainer.metrics import describe, rollout_rows, step_row
 from trainer.model import set_threads
@@ -284,12 +283,8 @@ class Run:
 
     def band(self, step: int) -> Band:
         """Return the band of a step, in nats."""
-        state, band, schedule = self.state, self.config.band, self.schedule
-        assert state.unit is not None
-        if band.warm_start:
-            assert state.first_entropy is not None
-            schedule = WarmStart(schedule, 1.0 if band.unit == "relative" else state.first_entropy, band.warm_start)
-        return band_at(schedule, step, self.config.steps, state.unit)
+        assert self.state.first_entropy is not None
+        return band_of_run(self.config, self.schedule, step, self.state.first_entropy)
 
     def noise(self, step: int, rollouts: Rollouts) -> torch.Tensor | None:
         """Return uniforms `[B, T]` for methods that choose tokens at random, None where there are none."""

@@ -84,7 +84,7 @@ def draw(summary: Summary) -> Figure:
     with plt.rc_context(SETTINGS):
         columns = 3 if summary.sizes.empty else 4
         figure, axes = plt.subplots(1, columns, figsize=(WIDTH, 4.2), layout="constrained")
-        draw_published(axes[0], summary.published)
+        draw_published(axes[0], summary.published, "a  The paper" if summary.sizes.empty else "The paper's a")
         if not summary.sizes.empty:
             draw_sizes(axes[1], summary.sizes, summary.title)
         axes[-1].sharey(axes[-2])
@@ -97,7 +97,7 @@ def draw(summary: Summary) -> Figure:
     return figure
 
 
-def draw_published(axes: Axes, published: Mapping[str, Mapping[int, float]]) -> None:
+def draw_published(axes: Axes, published: Mapping[str, Mapping[int, float]], title: str) -> None:
     """Draw the paper's Fig. 3a."""
     for method, values in published.items():
         line = line_of_method(method)
@@ -105,7 +105,7 @@ def draw_published(axes: Axes, published: Mapping[str, Mapping[int, float]]) -> 
     axes.set_xticks(list(BILLIONS.values()))
     axes.set_ylim(0, None)
     axes.legend(loc="lower right")
-    label(axes, "a  The paper: AIME-25", "parameters ($10^9$, Qwen3 base)", "mean@32 (%)")
+    label(axes, f"{title}: AIME-25", "parameters ($10^9$, Qwen3 base)", "mean@32 (%)")
 
 
 def draw_sizes(axes: Axes, sizes: pd.DataFrame, title: str) -> None:

@@ -12,6 +12,7 @@ from trainer.config import RolloutConfig
 from trainer.decoding import Decoder
 from trainer.engine import ENGINES, Engine, build_engine
 from trainer.model import Policy, positions
+from trainer.network import going_on_from
 from trainer.rollout import STATISTICS
 from trainer.row_cache import RowCache, rows_can_join
 from trainer.sampling import Sampling, draw, sample
@@ -116,14 +117,16 @@ class Watched:
         self.rows, self.columns, self.prefills, self.held = [], [], 0, []
         forward = model.forward
 
-        def watching(*, input_ids, past_key_values, **inputs):
-            if past_key_values is None:
+        def watching(*, input_ids, **inputs):
+            (name,) = going_on_from(None, model)
+            cache = inputs[name]
+            output = forward(input_ids=input_ids, **inputs)
+            if cache is None:
                 self.prefills += len(input_ids)
-                return forward(input_ids=input_ids, past_key_values=None, **inputs)
-            output = forward(input_ids=input_ids, past_key_values=past_key_values, **inputs)
+                return output
             self.rows.append(len(input_ids))
-            self.columns.append(past_key_values.longest + 1)
-            layer = past_key_values.layers[0]
+            self.columns.append(cache.longest + 1)
+            layer = cache.layers[0]
             self.held.append((layer.keys.shape[0], layer.keys.shape[2]))
             return output
 

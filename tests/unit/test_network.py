@@ -9,7 +9,7 @@ import transformers
 
 import trainer.network
 from trainer.model import completion_logits, load_policy, with_lora
-from trainer.network import Block, Network, Reference, has_plain_head, least_saved, shared_prompts
+from trainer.network import Block, Network, Reference, going_on_from, has_plain_head, least_saved, shared_prompts
 
 FLOAT32 = 1e-5
 VOCABULARY, TEMPERATURE = 40, 0.7
@@ -286,3 +286,14 @@ def test_right_padding_is_left_alone():
     logits = completion_logits(model, given.tokens, given.attention, 6, TEMPERATURE)
     chosen = logits.log_softmax(-1).gather(-1, given.tokens[:, -6:, None])[..., 0]
     torch.testing.assert_close(wide.log_prob[1], chosen[1], atol=FLOAT32, rtol=FLOAT32)
+
+
+def test_the_cache_goes_by_the_name_that_the_model_gives_it():
+    class Renamed(torch.nn.Module):
+        def forward(self, input_ids, cache=None): ...
+
+    class Remote(torch.nn.Module):
+        def forward(self, input_ids, past_key_values=None, **inputs): ...
+
+    assert going_on_from(3, Renamed()) == {"cache": 3}
+    assert going_on_from(3, Remote()) == {"past_key_values": 3}

@@ -337,6 +337,18 @@ def test_runs_that_the_settings_of_a_part_change_are_not_reused(tmp_path):
         read_study(protocol, tmp_path)
 
 
+def test_a_reused_runs_band_begins_where_its_part_says(tmp_path):
+    """With a warm start over half the run the centre goes from the run's own 0.9 to the 0.5 of step 6."""
+    wave = {"settings": {"band": {**BAND, "warm_start": 0.5}}, "seeds": {"held": [0]}, "reuse": {"plain": "steady"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**TREE, "parts": {**TREE["parts"], "wave": wave}}))
+    protocol = load_protocol(str(tmp_path / "mine.yaml"))
+    write_run(next(run for run in plan(protocol, tmp_path) if run.name == "steady/plain/seed0"), PLAIN, {})
+    _, reused = read_study(protocol, tmp_path).records
+    bands = [(row["entropy_low"] + row["entropy_high"]) / 2 for row in reused.rows]
+    assert bands == pytest.approx([0.9 - 0.4 * min(step / 6, 1) for step in range(12)])
+    assert [row["band_indicator"] for row in reused.rows[:3]] == [0, 0, 0]
+
+
 def test_intervals_over_seeds_and_prompts():
     """Of additive effects, the mean's variance is that of the seeds' mean plus that of the prompts'."""
     draw = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from trainer.algorithm import band_at, build_schedule
+from trainer.algorithm import band_of_run, build_schedule
 from trainer.checkpoint import checkpoints
 from trainer.config import TrainConfig
 from trainer.files import complete_lines
@@ -185,10 +185,9 @@ def with_band(record: Record, part: str, config: TrainConfig) -> Record:
     if record.kept:
         return replace(record, part=part)
     schedule = build_schedule(config)
-    unit = record.rows[0]["entropy"] if config.band.unit == "relative" else 1.0
     rows = []
     for row in record.rows:
-        band = band_at(schedule, row["step"], config.steps, unit)
+        band = band_of_run(config, schedule, row["step"], record.rows[0]["entropy"])
         side = int(row["entropy"] > band.high) - int(row["entropy"] < band.low)
         rows.append({**row, "entropy_low": band.low, "entropy_high": band.high, "band_indicator": side})
     return replace(record, part=part, rows=rows)
