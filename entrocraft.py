@@ -131,7 +131,9 @@ def figures(arguments: Sequence[str]) -> int:
     """Run `entrocraft figures`: they draw tables, and what makes tables of runs is handed to them from here."""
 
     def tabulate(study: str, runs: Path, output: Path) -> None:
-        load("trainer.study.cli").study_command(["tables", study, f"--runs={runs}", f"--output={output}"])
+        load("trainer.study.cli").study_command(
+            ["tables", study, f"--runs={runs}", f"--output={output}", "--gone=drop"]
+        )
 
     return load("figures.cli").figures_command(arguments, tabulate)
 

@@ -173,21 +173,23 @@ def test_tables_outlive_the_folders(study, command, tmp_path):
     before = (tables / "final.csv").read_bytes()
     refused = command(*call, tmp_path / "none")
     assert refused.code == 1
-    assert "must lose no run; got 2 there" in refused.said
-    assert "grown/plain/seed0. Give --keep" in refused.said
-    kept = command(*call, tmp_path / "none", "--keep")
+    assert "must lose nothing; got 2 of 2 rows of runs.csv there that would be gone" in refused.said
+    assert "as of grown/plain/seed0. --gone=keep keeps" in refused.said
+    kept = command(*call, tmp_path / "none", "--gone=keep")
     assert kept.code == 0, kept.said
     assert kept.printed.splitlines()[-1] == f"tables of 2 runs, 1 missing: {tables}"
     assert (tables / "final.csv").read_bytes() == before
     again = ("study", "run", folder / "mine.yaml", "--output", tmp_path / "none", "--dry-run")
     shown = command(*again, "--tables", tables).printed.splitlines()
     assert shown[0] == f"2 of 3 runs are whole in {tables}"
-    assert shown[-1].startswith("5 of 5 jobs to do")  # the base model, and the run that failed
+    assert shown[-1].startswith("4 of 4 jobs to do")  # the run that failed, not the base model
     (tables / "final.csv").write_text(before.decode().splitlines()[0] + "\n")
     assert command(*again, "--tables", tables).printed.startswith("0 of 3 runs are whole")  # none is evaluated
     other = command("study", "run", "controllers", "--dry-run", "--output=none", "--tables", tables)
     assert other.code == 1
-    assert "must hold tables of study controllers; got mine" in other.said
+    assert "must hold tables of study controllers; got those of mine" in other.said
+    assert "--tables must be a folder of tables" in command(*again, "--tables", tmp_path / "none").said
+    assert command(*call, tmp_path / "none", "--gone=drop").printed.endswith(f"tables of 0 runs, 3 missing: {tables}\n")
 
 
 def test_the_command_says_what_there_is(command):

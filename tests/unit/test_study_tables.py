@@ -38,6 +38,7 @@ TREE = {
     "reference": "plain",
     "pass_at": [1, 2, 8],
     "every_step": ["plain"],
+    "questions": {"holds": {"of": ["steady", "held"], "against": ["steady", "plain"]}},
 }
 # Entropies of twelve steps, and the held-out evaluations: step -> (entropy, right answers of 4 for two prompts).
 PLAIN = [0.9, 0.8, 0.7, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.3, 0.3]
@@ -83,7 +84,7 @@ def study(tmp_path_factory):
     runs = {run.name: run for run in plan(protocol, folder / "runs")}
     held = {12: (0.5, [2, 3])}
     for seed in (0, 1):
-        write_run(runs[f"steady/plain/seed{seed}"], PLAIN, PLAIN_EVALUATIONS, (0.2, [3, 1]))
+        write_run(runs[f"steady/plain/seed{seed}"], PLAIN, PLAIN_EVALUATIONS, (0.2345678, [3, 1]))
         write_run(
             runs[f"steady/held/seed{seed}"], [0.5] * 12, held, info={"effective_sample_size": 0.5}, time_update_s=3.0
         )
@@ -208,7 +209,7 @@ def test_the_base_model_is_where_every_run_began(study):
     """Its evaluation comes first, where a run starts at it; another model's runs did not."""
     passes, record = Passes(study, 1), study.records[0]
     assert [point.entropy for point in passes(record, "t1")] == [0.9, 0.6, 0.4]
-    assert [point.entropy for point in passes(record, "paper")] == [0.2]
+    assert [point.entropy for point in passes(record, "paper")] == [0.234568]  # as tables hold it
     model = replace(record.config.model, path="another")
     other = replace(record, config=replace(record.config, model=model))
     assert [point.entropy for point in passes(other, "t1")] == [0.6, 0.4]
@@ -224,58 +225,113 @@ def test_tables_are_the_same_bytes_and_say_what_they_depend_on(study, tables, tm
     for file in tables.iterdir():
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
         assert str(tables.parent) not in file.read_text()
-    assert {file.name for file in tables.iterdir()} == {*TABLES, "columns.json", "provenance.json"}
+    assert {file.name for file in tables.iterdir()} == {*TABLES, "decision.csv", "columns.json", "provenance.json"}
     found = json.loads((tables / "provenance.json").read_text())
     assert (found["runs"], found["git_commits"], found["packages"]) == (4, ["abc"], {"torch": ["2.0", "2.1"]})
     assert len(found["protocol_sha256"]) == 64
 
 
-def without(study, tables, folder, *gone):
-    """Return the study once more, its tables known and the folders of these runs gone, and where its new tables go."""
+def copied(study, tables, folder, *gone):
+    """Return another place for the study's runs and tables, without the folders of some runs."""
     shutil.copytree(study.records[0].config.output.parents[2], folder / "runs")
     shutil.copytree(tables, folder / "tables")
     for name in gone:
         shutil.rmtree(folder / "runs" / name)
-    earlier = read_earlier(study.protocol, folder / "tables")
-    found = read_study(study.protocol, folder / "runs", earlier)
-    write_tables(found, folder / "tables")
-    return found, folder / "tables"
+    return folder / "runs", folder / "tables"
 
 
-def test_runs_whose_folders_are_gone_are_kept_to_the_byte(study, tables, tmp_path):
-    found, made = without(study, tables, tmp_path, "steady", "base")
+def tabulated_again(protocol, runs, tables):
+    earlier = read_earlier(protocol, tables)
+    found = read_study(protocol, runs, earlier)
+    write_tables(found, tables, earlier)
+    return found
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [("steady", "base"), ("steady/plain",), ("steady/held", "base"), ("steady/plain/seed1",), ("steady/held/seed0",)],
+)
+def test_runs_whose_folders_are_gone_are_kept(study, tables, tmp_path, gone):
+    """To the byte, and all that is computed of them, beside others or not.
+
+    A training reward at equal entropy is between other means there: between those of the curves.
+    """
+    runs, again = copied(study, tables, tmp_path, *gone)
+    found = tabulated_again(study.protocol, runs, again)
     assert (found.missing, unevaluated(found)) == (study.missing, unevaluated(study))
+    for name in {*TABLES, "decision.csv"} - {"comparison.csv"}:
+        assert (again / name).read_bytes() == (tables / name).read_bytes(), name
+    more = [row for row in rows_of(again, "comparison.csv") if row not in rows_of(tables, "comparison.csv")]
+    assert {(row["quantity"], row["comparison"]) for row in more} <= {("reward", "same_entropy")}
+    assert len(rows_of(again, "comparison.csv")) == len(rows_of(tables, "comparison.csv")) + len(more)
+    before, after = (json.loads((folder / "provenance.json").read_text()) for folder in (tables, again))
+    kept = sum(bool(record.kept) for record in found.records if record.part == record.source)
+    assert kept == {0: 4, 1: 2, 2: 1}[gone[0].count("/")]
+    assert after == before | {"runs_kept": kept}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda p: {"arms": {**p.arms, "held": replace(p.arms["held"], settings={"steps": 13})}}, "steady/held/seed0"),
+        (
+            lambda p: {"parts": {**p.parts, "wave": replace(p.parts["wave"], settings={"band": BAND})}},
+            "wave/plain/seed0",
+        ),
+        (lambda p: {"after": 3}, "steady/plain/seed0"),
+        (lambda p: {"curve_steps": 8}, "steady/plain/seed0"),
+    ],
+)
+def test_rows_of_what_the_protocol_no_longer_says_are_not_kept(study, tables, tmp_path, change, named):
+    """Neither of other runs, nor against another band, nor means over other steps."""
+    runs, again = copied(study, tables, tmp_path, "steady")
+    protocol = replace(study.protocol, **change(study.protocol))
+    with pytest.raises(ValueError, match=rf"{named}.* as the protocol has it now; got other settings there"):
+        read_study(protocol, runs, read_earlier(protocol, again))
+
+
+def test_another_reference_and_other_k_are_those_of_kept_runs_too(study, tables, tmp_path):
+    protocol = replace(study.protocol, reference="held", pass_at=(1, 4))
+    runs, again = copied(study, tables, tmp_path, "steady")
+    tabulated_again(protocol, runs, again)
+    found = rows_of(again, "comparison.csv", setting="t1", comparison="same_samples")
+    assert {(row["arm"], row["quantity"]) for row in found} == {("plain", "pass@1"), ("plain", "pass@4")}
+
+
+def test_a_part_that_newly_reuses_a_kept_run_lacks_it(study, tables, tmp_path):
+    """Its pass@k would be known, its steps against the band are not."""
+    protocol = replace(study.protocol, parts={**study.protocol.parts, "third": study.protocol.parts["wave"]})
+    runs, again = copied(study, tables, tmp_path, "steady")
+    found = tabulated_again(protocol, runs, again)
+    assert found.missing == ["wave/held/seed0", "third/held/seed0", "third/plain/seed0", "third/plain/seed1"]
+    assert rows_of(again, "runs.csv", part="third") == []
+
+
+def test_tables_are_not_overwritten_with_less(study, tables, tmp_path):
+    runs, again = copied(study, tables, tmp_path, "steady/plain/seed0/final_evaluations", "steady/held/seed0")
+    earlier = read_earlier(study.protocol, again)
+    with pytest.raises(ValueError, match=r"1 of 6 rows of runs.csv there .* as of steady/held/seed0"):
+        write_tables(read_study(study.protocol, runs), again, earlier)
+    shutil.copytree(study.records[0].config.output.parents[2] / "steady/held/seed0", runs / "steady/held/seed0")
+    with pytest.raises(ValueError, match=r"1 of 2 rows of final.csv there .* as of steady/plain/seed0"):
+        write_tables(read_study(study.protocol, runs), again, earlier)
+    shutil.rmtree(runs / "base")
+    with pytest.raises(ValueError, match=r"2 of 8 rows of evaluations.csv there .* as of base/base/seed0"):
+        write_tables(read_study(study.protocol, runs), again, earlier)
     for name in TABLES:
-        assert (made / name).read_bytes() == (tables / name).read_bytes(), name
-    before, after = (json.loads((folder / "provenance.json").read_text()) for folder in (tables, made))
-    assert after == before | {"runs_kept": 4}
+        assert (again / name).read_bytes() == (tables / name).read_bytes()
+    # The tables have its evaluation, the folder does not.
+    assert [bool(record.kept) for record in tabulated_again(study.protocol, runs, again).records[:2]] == [True, False]
 
 
-def test_kept_runs_are_compared_with_others(study, tables, tmp_path):
-    """All but the training reward, whose steps are gone with the reference's folders."""
-    found, made = without(study, tables, tmp_path, "steady/plain")
-    assert sum(record.kept for record in found.records) == 4  # those of the part that reuses them too
-    for name in set(TABLES) - {"comparison.csv"}:
-        assert (made / name).read_bytes() == (tables / name).read_bytes(), name
-    left = [row for row in rows_of(tables, "comparison.csv") if row not in rows_of(made, "comparison.csv")]
-    assert {(row["arm"], row["quantity"]) for row in left} == {("held", "reward")}
-    assert [row["comparison"] for row in left] == ["same_samples"]
-    assert json.loads((made / "provenance.json").read_text())["git_commits"] == ["abc"]
-
-
-def test_the_training_reward_is_not_of_a_part_of_the_seeds(study, tables, tmp_path):
-    _, made = without(study, tables, tmp_path, "steady/held/seed1")
-    assert rows_of(made, "comparison.csv", part="steady", arm="held", quantity="reward") == []
-    assert only(made, "comparison.csv", part="steady", arm="plain", quantity="reward", comparison="level")
-    same = only(made, "comparison.csv", arm="held", setting="t1", quantity="pass@1", comparison="same_samples")
-    assert (same["seeds"], same["value"]) == ("2", "-0.125")
-
-
-def test_runs_that_the_protocol_has_changed_are_not_kept(study, tables, tmp_path):
-    arms = {**study.protocol.arms, "held": replace(study.protocol.arms["held"], settings={"steps": 13})}
-    changed = replace(study, protocol=replace(study.protocol, arms=arms))
-    with pytest.raises(ValueError, match=r"steady/held/seed0.* as the protocol has it now; got other settings"):
-        without(changed, tables, tmp_path, "steady/held")
+def test_tables_are_there_once_what_they_depend_on_is(study, tables, tmp_path):
+    (tmp_path / "runs.csv").write_bytes((tables / "runs.csv").read_bytes())
+    assert read_earlier(study.protocol, tmp_path) is None
+    shutil.copytree(tables, tmp_path / "old")
+    text = (tmp_path / "old" / "runs.csv").read_text().replace("settings,", "unknown,")
+    (tmp_path / "old" / "runs.csv").write_text(text)
+    with pytest.raises(ValueError, match="got tables from before they said what a run is of"):
+        read_study(study.protocol, tmp_path / "none", read_earlier(study.protocol, tmp_path / "old"))
 
 
 @pytest.mark.parametrize(

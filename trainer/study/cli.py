@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
@@ -12,9 +13,9 @@ from trainer.parsing import described_presets
 from trainer.study.earlier import Earlier, read_earlier
 from trainer.study.jobs import Job, study_jobs
 from trainer.study.pace import Pace, in_words
-from trainer.study.plan import Choice, Run, check_runs, plan
+from trainer.study.plan import Choice, Run, check_runs, layered, plan
 from trainer.study.protocol import STUDIES, Protocol, load_protocol
-from trainer.study.records import Study, kept_run, read_study, unevaluated
+from trainer.study.records import kept_run, read_study, unevaluated
 from trainer.study.scheduler import Scheduler
 from trainer.study.tables import write_tables
 
@@ -131,11 +132,16 @@ def run_study(chosen: Namespace) -> int:
     protocol = load_protocol(chosen.study)
     output = chosen.output or Path("runs") / protocol.name
     runs = plan(protocol, output, choice_of(chosen))
+    base = True
     if chosen.tables:
-        planned, runs = len(runs), lacking(protocol, runs, read_earlier(protocol, chosen.tables))
+        earlier = read_earlier(protocol, chosen.tables)
+        if earlier is None:
+            raise ValueError(f"--tables must be a folder of tables; got {chosen.tables}, without any. Name another.")
+        planned, runs = len(runs), [run for run in runs if not whole_in(earlier, protocol, run)]
+        base = not earlier.base(layered(protocol.base).seed)
         print(f"{planned - len(runs)} of {planned} runs are whole in {chosen.tables}")
     check_runs(runs)
-    jobs = list(study_jobs(protocol, output, runs))
+    jobs = list(study_jobs(protocol, output, runs, base=base))
     pace = Pace()
     pace.learn_from_disk(output)
     if chosen.dry_run:
@@ -152,9 +158,10 @@ def run_study(chosen: Namespace) -> int:
     return 0 if scheduler.run() else 1
 
 
-def lacking(protocol: Protocol, runs: Sequence[Run], earlier: Earlier) -> list[Run]:
-    """Return the runs that are not whole in tables: not there, or not evaluated as the protocol asks."""
-    return [run for run in runs if not earlier.holds(protocol, run) or kept_run(protocol, run, earlier).unevaluated]
+def whole_in(earlier: Earlier, protocol: Protocol, run: Run) -> bool:
+    """Return whether a run is in tables, and evaluated as the protocol asks."""
+    record = kept_run(protocol, run, earlier)
+    return record is not None and not record.unevaluated
 
 
 def tables_parser() -> ArgumentParser:
@@ -168,7 +175,10 @@ def tables_parser() -> ArgumentParser:
     parser.add_argument("--runs", type=Path | None, default=None, help="where the runs are; runs/STUDY")
     parser.add_argument("--output", type=Path | None, default=None, help="where the tables go; figures/data/STUDY")
     parser.add_argument(
-        "--keep", action="store_true", help="keep the rows of runs that the tables hold and whose folders are gone"
+        "--gone",
+        type=Literal["keep", "drop"] | None,
+        default=None,
+        help="what becomes of runs that the tables hold and whose folders are gone; unless it says, none is lost",
     )
     return parser
 
@@ -178,30 +188,12 @@ def make_tables(chosen: Namespace) -> int:
     protocol = load_protocol(chosen.study)
     folder = chosen.runs or Path("runs") / protocol.name
     output = chosen.output or Path("figures") / "data" / protocol.name
-    earlier = read_earlier(protocol, output) if chosen.keep or (output / "runs.csv").is_file() else None
-    study = read_study(protocol, folder, earlier if chosen.keep else None)
-    if earlier:
-        check_nothing_is_lost(earlier, study, folder)
-    write_tables(study, output)
+    earlier = None if chosen.gone == "drop" else read_earlier(protocol, output)
+    study = read_study(protocol, folder, earlier if chosen.gone == "keep" else None)
+    write_tables(study, output, earlier)
     print("".join(f"missing: {name}\n" for name in [*study.missing, *unevaluated(study)]), end="")
     print(f"tables of {len(study.records)} runs, {len(study.missing)} missing: {output}")
     return 0
-
-
-def check_nothing_is_lost(earlier: Earlier, study: Study, folder: Path) -> None:
-    """Refuse to write over tables that hold runs which the new ones would not.
-
-    Raises:
-        ValueError: which, and how many there are.
-    """
-    there = {(record.part, record.arm, str(record.seed)) for record in study.records}
-    rows = [(row["part"], row["arm"], str(row["seed"])) for row in earlier.own()]
-    lost = [name for name in rows if name not in there]
-    if lost:
-        raise ValueError(
-            f"study tables(output={earlier.folder}) must lose no run; got {len(lost)} there that {folder} lacks, as "
-            f"{lost[0][0]}/{lost[0][1]}/seed{lost[0][2]}. Give --keep to keep their rows, or another --output."
-        )
 
 
 def overview(jobs: Sequence[Job], pace: Pace, at_once: int) -> list[str]:

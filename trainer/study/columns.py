@@ -2,6 +2,8 @@
 
 from trainer.columns import COLUMNS
 
+# Significant digits of numbers in tables.
+DIGITS = 6
 KEYS = {
     "part": "condition that the run is counted under, and whose band it is held against",
     "arm": "what is compared",
@@ -47,9 +49,10 @@ OF_METRICS = {name: f"{COLUMNS[name].description} ({COLUMNS[name].unit or 'no un
 RUNS = {
     **KEYS,
     "source": "part that ran it; another one where an arm that does not see the band is reused",
-    "settings": "hash of what the protocol says of the run; empty before tables had it",
+    "settings": "hash of what the protocol says of the run, and of the tables of its steps",
+    "git_commit": "that the run was made on; of several with | between them one",
     "parameters": "of the model, tied ones once; empty where no checkpoint holds a whole one",
-    "samples": "rollouts drawn; empty before tables had it",
+    "samples": "rollouts drawn",
     "steps": "of the run; what follows is over the steps from `after` on, unless it says",
     "after": "steps left out at the beginning",
     "entropy": "mean, nats/token",
@@ -109,7 +112,8 @@ COMPARISON = {
     "quantity": "pass@k at the last step, or the training reward",
     "comparison": "`level`, the arm alone; `same_samples`, the difference to the reference at the same step and seed; "
     "`same_entropy`, to the reference of the same seed where its own entropy was the arm's: held-out entropy, "
-    "linearly between its evaluations (the base model is the first), or training entropy between means of 10 steps",
+    "linearly between its evaluations (the base model is the first), or training entropy between means of 10 steps, of "
+    "`curve_steps` where the reference's folder is gone",
     "value": "mean over seeds and prompts",
     "low": "95 % interval over seeds and prompts, resampled for both arms alike; of the reward over seeds alone. The "
     "place of equal entropy is taken as it was found",

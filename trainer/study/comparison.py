@@ -50,7 +50,7 @@ def match(points: Sequence[Point], entropy: float) -> Matched:
     return Matched(nearest, nearest.entropy == entropy)
 
 
-def compare(study: Study) -> Iterator[Mapping[str, Any]]:
+def compare(study: Study) -> Iterator[dict[str, Any]]:
     """Yield the rows of `comparison.csv`."""
     groups: dict[tuple[str, str], dict[int, Record]] = {}
     for record in study.records:
@@ -58,14 +58,8 @@ def compare(study: Study) -> Iterator[Mapping[str, Any]]:
     for (part, arm), records in groups.items():
         reference = groups.get((part, study.protocol.reference or ""), {})
         others = {} if arm == study.protocol.reference else reference
-        if study.earlier and all(record.kept for record in (*records.values(), *others.values())):
-            yield from study.earlier.of("comparison.csv", part, arm)
-            continue
-        curves: dict[str, Any] = {f"pass@{k}": Passes(study, k) for k in study.protocol.pass_at}
-        # Of kept runs there are no single steps: what would be of the others alone is left out.
-        if not any(record.kept for record in records.values()):
-            curves["reward"] = rewards
-        for quantity, curve in curves.items():
+        curves = {f"pass@{k}": Passes(study, k) for k in study.protocol.pass_at}
+        for quantity, curve in {**curves, "reward": rewards}.items():
             for setting in settings_of(records.values()) if quantity != "reward" else ("training",):
                 for row in compared(curve, setting, records, others):
                     yield {"part": part, "arm": arm, "setting": setting, "quantity": quantity, **row}
@@ -88,7 +82,7 @@ def compared(
         return
     own = [ends[seed] for seed in theirs]
     last = [points[-1] for points in theirs.values()]
-    if all(records[seed].drawn == others[seed].drawn is not None for seed in theirs):
+    if all(records[seed].drawn == others[seed].drawn for seed in theirs):
         yield {"comparison": "same_samples", **difference(own, last), **shared}
     if any(len(points) < 2 for points in theirs.values()):
         return
@@ -168,7 +162,15 @@ def same_start(study: Study, record: Record) -> bool:
 
 
 def rewards(record: Record, setting: str) -> list[Point]:
-    """Return the training reward over a run: means of 10 steps each, the last ones whole."""
+    """Return the training reward over a run: means of 10 steps each, the last ones whole.
+
+    Where the folder is gone: rows of the curves, and the last 10 steps.
+    """
+    if record.kept:
+        (end,) = record.kept["runs.csv"]
+        pairs = [(row["entropy"], row["reward_mean"]) for row in record.kept["curves.csv"]]
+        pairs.append((end["entropy_end"], end["reward_end"]))
+        return [Point(float(entropy), np.array([float(reward)])) for entropy, reward in pairs]
     rows = record.rows[len(record.rows) % AT_THE_END :] if len(record.rows) > AT_THE_END else record.rows
     blocks = [rows[start : start + AT_THE_END] for start in range(0, len(rows), AT_THE_END)]
     return [Point(mean_of(block, "entropy"), np.array([mean_of(block, "reward_mean")])) for block in blocks]

@@ -2,19 +2,21 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.study.columns import TABLES
-from trainer.study.plan import Run
 from trainer.study.protocol import BASE, Protocol
 
 Row = Mapping[str, Any]
-# What names the rows of a run, or of an arm, in every table; whole numbers are sorted as such.
-WHOLE = ("seed", "step")
+# Part, arm and seed; no seed in tables of arms.
 Key = tuple[str, str, int | None]
+# Numbers that rows are sorted by.
+WHOLE = ("seed", "step")
+# What the folder of a run alone holds.
+OF_FOLDERS = ("runs.csv", "curves.csv", "steps.csv")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Earlier:
 
     Args:
         folder: where they are.
-        rows: of each file, by part, arm and seed; seed None in tables of arms.
+        rows: of each file, by part, arm and seed.
         provenance: what they depend on.
     """
 
@@ -31,12 +33,26 @@ class Earlier:
     rows: Mapping[str, Mapping[Key, Sequence[Row]]]
     provenance: Mapping[str, Any]
 
-    def of(self, file: str, part: str, arm: str, seed: int | None = None) -> Sequence[Row]:
-        """Return the rows of a run, or of an arm, in a table."""
-        return self.rows[file].get((part, arm, seed), ())
+    def run(self, protocol: Protocol, part: str, arm: str, seed: int) -> Mapping[str, Sequence[Row]] | None:
+        """Return the rows of a run, as one of a part, in the tables `OF_FOLDERS`; None where there are none.
+
+        Raises:
+            ValueError: the protocol says something else of the run, or of its tables, than then.
+        """
+        kept = {name: self.rows[name].get((part, arm, seed), ()) for name in OF_FOLDERS}
+        if not kept["runs.csv"]:
+            return None
+        said = kept["runs.csv"][0].get("settings")
+        if said != protocol.settings_hash(part, arm):
+            then = f"got other settings there ({said})" if said else "got tables from before they said what a run is of"
+            raise ValueError(
+                f"study(run={part}/{arm}/seed{seed}) must be in {self.folder} as the protocol has it now; {then}. Put "
+                "the protocol back as it was, or leave these tables and run it again."
+            )
+        return kept
 
     def evaluations(self, file: str, part: str, arm: str, seed: int) -> list[dict[str, Any]]:
-        """Return evaluations as `entrocraft evaluate` saves them, as far as the tables and comparisons need them."""
+        """Return evaluations as `entrocraft evaluate` saves them, as far as tables and comparisons need them."""
         return [
             {
                 "step": row["step"],
@@ -45,56 +61,39 @@ class Earlier:
                 "correct": [int(count) for count in row["counts"].split()],
                 "estimates": {name: {"value": float(row[name])} for name in ("entropy", "distinct")},
             }
-            for row in self.of(file, part, arm, seed)
+            for row in self.rows[file].get((part, arm, seed), ())
         ]
 
-    def base(self) -> list[dict[str, Any]]:
+    def base(self, seed: int) -> list[dict[str, Any]]:
         """Return the evaluations of the base model."""
-        seeds = [seed for part, arm, seed in self.rows["evaluations.csv"] if part == arm == BASE]
-        return [row for seed in seeds for row in self.evaluations("evaluations.csv", BASE, BASE, seed or 0)]
-
-    def own(self) -> Iterator[Row]:
-        """Yield the rows of `runs.csv` that are under the part that ran them."""
-        for (part, _, _), rows in self.rows["runs.csv"].items():
-            yield from (row for row in rows if row["source"] == part)
-
-    def holds(self, protocol: Protocol, run: Run) -> bool:
-        """Return whether a run is in the tables.
-
-        Raises:
-            ValueError: it is, and the protocol says something else of it than then.
-        """
-        rows = self.of("runs.csv", run.part, run.arm, run.seed)
-        if rows and rows[0].get("settings") != protocol.settings_hash(run.part, run.arm):
-            raise ValueError(
-                f"study(run={run.name}) must be in {self.folder} as the protocol has it now; got other settings there "
-                f"({rows[0].get('settings') or 'none'}). Put the protocol back as it was, or choose other tables."
-            )
-        return bool(rows)
+        return self.evaluations("evaluations.csv", BASE, BASE, seed)
 
 
-def read_earlier(protocol: Protocol, folder: Path) -> Earlier:
-    """Return a study's tables in a folder.
+def read_earlier(protocol: Protocol, folder: Path) -> Earlier | None:
+    """Return a study's tables in a folder, None where there are none: what they depend on is written last.
 
     Raises:
-        ValueError: there are none, or they are of another study.
+        ValueError: tables of another study.
     """
     file = folder / "provenance.json"
-    provenance = json.loads(file.read_text()) if file.is_file() else {}
+    if not file.is_file():
+        return None
+    provenance = json.loads(file.read_text())
     if provenance.get("study") != protocol.name:
         raise ValueError(
-            f"study(tables={folder}) must hold tables of study {protocol.name}; got "
-            f"{provenance.get('study', 'none')}. Name another folder."
+            f"study(tables={folder}) must hold tables of study {protocol.name}; got those of "
+            f"{provenance.get('study')}. Name another folder."
         )
     return Earlier(folder, {name: by_key(folder / name) for name in TABLES}, provenance)
 
 
 def by_key(file: Path) -> dict[Key, list[Row]]:
-    """Return the rows of a table by what names them."""
+    """Return the rows of a table by what names them; none where there is no file."""
     found: dict[Key, list[Row]] = {}
-    with file.open(newline="") as stream:
-        for texts in csv.DictReader(stream):
-            seed = int(texts["seed"]) if "seed" in texts else None
-            row = {name: int(text) if name in WHOLE else text for name, text in texts.items()}
-            found.setdefault((texts["part"], texts["arm"], seed), []).append(row)
+    if file.is_file():
+        with file.open(newline="") as stream:
+            for texts in csv.DictReader(stream):
+                seed = int(texts["seed"]) if "seed" in texts else None
+                row = {name: int(text) if name in WHOLE else text for name, text in texts.items()}
+                found.setdefault((texts["part"], texts["arm"], seed), []).append(row)
     return found

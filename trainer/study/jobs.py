@@ -84,13 +84,16 @@ class Job:
             self.writes.replace(self.result)
 
 
-def study_jobs(protocol: Protocol, output: Path, runs: Sequence[Run]) -> Iterator[Job]:
-    """Yield the jobs of these runs, a run's own in a row, and first those of what they start from."""
+def study_jobs(protocol: Protocol, output: Path, runs: Sequence[Run], *, base: bool = True) -> Iterator[Job]:
+    """Yield the jobs of these runs, a run's own in a row, and first those of what they start from.
+
+    Without `base` the base model's evaluation is there already.
+    """
     models = dict.fromkeys(protocol.parts[run.part].model for run in runs)
     for model in filter(None, models):
         yield model_job(protocol, output, model)
     config = layered(protocol.base)
-    if evaluates_base(config):
+    if base and evaluates_base(config):
         yield base_job(protocol, config, output / BASE)
     for run in runs:
         yield training_job(protocol, output, run)

@@ -136,10 +136,15 @@ class Protocol:
         return condition.seeds[arm] if arm in condition.seeds else self.seeds_of(condition.reuse[arm], arm)
 
     def settings_hash(self, part: str, arm: str) -> str:
-        """Return a hash of what is said of the runs of an arm in the part that runs it; the presets' names alone."""
+        """Return a hash of what is said of an arm's runs as those of a part, and of the tables of their steps.
+
+        It is of the text: presets go in by name, and a setting that moves from an arm to a part changes it.
+        """
         condition = self.parts[part]
-        model = self.models[condition.model] if condition.model else None
-        said = [asdict(self.base), asdict(self.arms[arm]), condition.settings, model]
+        source = condition if arm in condition.seeds else self.parts[condition.reuse[arm]]
+        model = self.models[source.model] if source.model else None
+        of_run = (asdict(self.base), asdict(self.arms[arm]), source.settings, model)
+        said = (*of_run, condition.settings, self.after, self.curve_steps)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ from trainer.checkpoint import checkpoints
 from trainer.config import TrainConfig
 from trainer.files import complete_lines
 from trainer.same_run import changes
+from trainer.study.columns import DIGITS
 from trainer.study.earlier import Earlier
 from trainer.study.jobs import BASE_EVALUATION, evaluates_base, final_evaluations, final_job, name_of
 from trainer.study.plan import Run, check_runs, configuration, layered, plan
@@ -33,13 +34,13 @@ class Record:
         seed: its seed.
         config: its configuration.
         rows: of `metrics.jsonl`; none where the folder is gone.
-        evaluations: of `evaluations.jsonl`.
-        final: evaluations of the last checkpoints in the protocol's final settings, with their steps.
+        evaluations: of `evaluations.jsonl`, with numbers as tables hold them.
+        final: evaluations of the last checkpoints in the protocol's final settings, with their steps, likewise.
         unevaluated: those evaluations that were not made, by name.
         environment: what it depended on.
         parameters: of its model; None where no checkpoint holds it.
-        drawn: rollouts in all; None where the earlier tables do not say.
-        kept: whether its folder is gone, and earlier tables hold it.
+        drawn: rollouts in all.
+        kept: its rows in earlier tables, by file, where it is read from them; None where from its folder.
     """
 
     part: str
@@ -53,8 +54,8 @@ class Record:
     unevaluated: Sequence[str]
     environment: Mapping[str, Any]
     parameters: int | None = None
-    drawn: int | None = None
-    kept: bool = False
+    drawn: int = 0
+    kept: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Study:
     Args:
         protocol: its protocol.
         records: of the finished runs, those of other parts that a part reuses included.
-        missing: names of the runs that are not finished.
+        missing: names of the runs that are not finished, and of those that a part reuses without their rows in it.
         base: evaluations of the base model, empty where there are none.
         base_config: its configuration.
         earlier: the tables that hold the runs whose folders are gone; None where there are none.
@@ -79,35 +80,40 @@ class Study:
 
 
 def read_study(protocol: Protocol, folder: Path, earlier: Earlier | None = None) -> Study:
-    """Return what there is of a study: in a folder of runs, and of those that it lacks in earlier tables.
+    """Return what there is of a study: in a folder of runs, and in earlier tables where they have more of a run.
 
     Raises:
         ValueError: a run of another configuration, or reused runs that a part's settings would have changed.
     """
     runs = plan(protocol, folder)
     check_runs(runs)
-    own = []
+    records: list[Record] = []
+    missing = []
     for run in runs:
-        if run.finished:
-            own.append(read_run(protocol, run))
-        elif earlier is not None and earlier.holds(protocol, run):
-            own.append(kept_run(protocol, run, earlier))
-    there = {(record.part, record.arm, record.seed) for record in own}
-    reused = [
-        with_band(record, part, configuration(protocol, folder, part, arm))
-        for part, condition in protocol.parts.items()
-        for arm, source in condition.reuse.items()
-        for record in own
-        if (record.part, record.arm) == (source, arm)
-    ]
-    return Study(
-        protocol,
-        [*own, *reused],
-        [run.name for run in runs if (run.part, run.arm, run.seed) not in there],
-        saved_evaluations(folder / BASE / BASE_EVALUATION) or (earlier.base() if earlier else ()),
-        layered(protocol.base),
-        earlier,
-    )
+        found = read_run(protocol, run) if run.finished else None
+        kept = kept_run(protocol, run, earlier) if earlier and (found is None or found.unevaluated) else None
+        if kept and (found is None or len(kept.unevaluated) < len(found.unevaluated)):
+            found = kept
+        if found:
+            records.append(found)
+        else:
+            missing.append(run.name)
+    own = list(records)
+    for part, condition in protocol.parts.items():
+        for arm, source in condition.reuse.items():
+            config = configuration(protocol, folder, part, arm)
+            for record in own:
+                if (record.part, record.arm) == (source, arm):
+                    reused = as_part(record, part, config, earlier, protocol)
+                    if reused:
+                        records.append(reused)
+                    else:
+                        missing.append(f"{part}/{arm}/seed{record.seed}")
+    base, base_config = saved_evaluations(folder / BASE / BASE_EVALUATION), layered(protocol.base)
+    # That of kept runs is the protocol's.
+    if not base and earlier and any(record.kept for record in own):
+        base = earlier.base(base_config.seed)
+    return Study(protocol, records, missing, base, base_config, earlier)
 
 
 def unevaluated(study: Study) -> list[str]:
@@ -123,6 +129,7 @@ def read_run(protocol: Protocol, run: Run) -> Record:
         [json.loads(line) for line in complete_lines(run.path / name)] if (run.path / name).is_file() else []
         for name in ("metrics.jsonl", "evaluations.jsonl")
     )
+    evaluations = [as_tables_hold(row) for row in evaluations]
     environment = json.loads((run.path / "environment.json").read_text())
     jobs = [(final_job(run, wanted), wanted.step) for wanted in final_evaluations(protocol, run)]
     final = [{**row, "step": step} for job, step in jobs for row in saved_evaluations(job.result)]
@@ -130,12 +137,15 @@ def read_run(protocol: Protocol, run: Run) -> Record:
     return Record(
         *(run.part, run.part, run.arm, run.seed, run.config, rows, evaluations, final, missing, environment),
         parameters=parameters_of(run.path),
-        drawn=int(rows[-1]["samples"]) if rows else None,
+        drawn=int(rows[-1]["samples"]) if rows else 0,
     )
 
 
-def kept_run(protocol: Protocol, run: Run, earlier: Earlier) -> Record:
-    """Return a finished run whose folder is gone."""
+def kept_run(protocol: Protocol, run: Run, earlier: Earlier) -> Record | None:
+    """Return a finished run from earlier tables, None where they do not hold it."""
+    kept = earlier.run(protocol, run.part, run.arm, run.seed)
+    if kept is None:
+        return None
     evaluations, final = (
         earlier.evaluations(name, run.part, run.arm, run.seed) for name in ("evaluations.csv", "final.csv")
     )
@@ -145,11 +155,10 @@ def kept_run(protocol: Protocol, run: Run, earlier: Earlier) -> Record:
         for wanted in final_evaluations(protocol, run)
         if (wanted.step, wanted.samples) not in there
     ]
-    (row,) = earlier.of("runs.csv", run.part, run.arm, run.seed)
     return Record(
         *(run.part, run.part, run.arm, run.seed, run.config, (), evaluations, final, missing, {}),
-        drawn=int(row["samples"]) if row.get("samples") else None,
-        kept=True,
+        drawn=int(kept["runs.csv"][0]["samples"]),
+        kept=kept,
     )
 
 
@@ -166,12 +175,21 @@ def parameters_of(path: Path) -> int | None:
 
 def saved_evaluations(file: Path) -> Rows:
     """Return the evaluations that `entrocraft evaluate` saved, none where there is no file."""
-    found: Rows = json.loads(file.read_text())["evaluations"] if file.is_file() else []
-    return found
+    return [as_tables_hold(row) for row in json.loads(file.read_text())["evaluations"]] if file.is_file() else []
 
 
-def with_band(record: Record, part: str, config: TrainConfig) -> Record:
-    """Return a run as one of another part: its rows against that part's band.
+def as_tables_hold(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an evaluation with the numbers that are matched rounded as in tables, so that these say all there is."""
+    rounded = {
+        name: {**found, "value": float(f"{found['value']:.{DIGITS}g}")} for name, found in row["estimates"].items()
+    }
+    return {**row, "estimates": rounded}
+
+
+def as_part(
+    record: Record, part: str, config: TrainConfig, earlier: Earlier | None, protocol: Protocol
+) -> Record | None:
+    """Return a run as one of another part: its rows against that part's band; None where they are gone.
 
     Raises:
         ValueError: the part's settings change more than the band, so that its run would be another one.
@@ -183,7 +201,8 @@ def with_band(record: Record, part: str, config: TrainConfig) -> Record:
             f"Name seeds of {record.arm} in part {part} instead."
         )
     if record.kept:
-        return replace(record, part=part)
+        kept = earlier.run(protocol, part, record.arm, record.seed) if earlier else None
+        return replace(record, part=part, kept=kept) if kept else None
     schedule = build_schedule(config)
     rows = []
     for row in record.rows:

@@ -8,27 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from trainer.files import write_json, write_text
-from trainer.study.columns import CURVES, DECISION, TABLES
+from trainer.study.columns import CURVES, DECISION, DIGITS, TABLES
 from trainer.study.comparison import compare
 from trainer.study.decision import decide
+from trainer.study.earlier import Earlier
 from trainer.study.protocol import BASE, Protocol
 from trainer.study.records import Record, Rows, Study
 from trainer.study.tracking import tracked
 from trainer.summary import average
 
-# Tables of what only a run's folder holds: of a run whose folder is gone their rows are copied.
-OF_FOLDERS = ("runs.csv", "curves.csv", "steps.csv")
+# What a row of a table that is not computed from the others says that there is.
+HELD = {
+    "runs.csv": ("part", "arm", "seed"),
+    "evaluations.csv": ("part", "arm", "seed", "step", "setting", "samples"),
+    "final.csv": ("part", "arm", "seed", "step", "setting", "samples"),
+}
 
 
-def write_tables(study: Study, output: Path) -> None:
-    """Write the tables of what there is, `columns.json` and `provenance.json`, over those of an earlier call."""
-    output.mkdir(parents=True, exist_ok=True)
+def write_tables(study: Study, output: Path, guarded: Earlier | None = None) -> None:
+    """Write the tables of what there is, `columns.json` and `provenance.json`, over those of an earlier call.
+
+    Raises:
+        ValueError: the tables `guarded` hold runs or evaluations that would be lost.
+    """
     fresh = [record for record in study.records if not record.kept]
     rows: dict[str, list[Mapping[str, Any]]] = {
         "runs.csv": [
             {
                 **keys(record),
-                "settings": study.protocol.settings_hash(record.source, record.arm),
+                "settings": study.protocol.settings_hash(record.part, record.arm),
+                "git_commit": record.environment["git_commit"],
                 "parameters": record.parameters,
                 "samples": record.drawn,
                 **tracked(record.rows, study.protocol.after),
@@ -41,17 +50,38 @@ def write_tables(study: Study, output: Path) -> None:
         "final.csv": list(final_rows(study)),
         "comparison.csv": list(compare(study)),
     }
-    for name in OF_FOLDERS:
-        for record in study.records:
-            if study.earlier and record.kept:
-                rows[name] += study.earlier.of(name, record.part, record.arm, record.seed)
+    for record in study.records:
+        for name, kept in (record.kept or {}).items():
+            rows[name] += kept
+    check_nothing_is_lost(rows, guarded)
+    output.mkdir(parents=True, exist_ok=True)
     tables = dict(TABLES)
     if study.protocol.questions:
         tables["decision.csv"], rows["decision.csv"] = DECISION, list(decide(study))
-    for name, columns in tables.items():
-        write_text(output / name, table(columns, rows[name]))
+    # What says that a run is there comes after all that is said of it.
+    for name in sorted(tables, key=lambda name: name == "runs.csv"):
+        write_text(output / name, table(tables[name], rows[name]))
     write_json(output / "columns.json", tables)
-    write_json(output / "provenance.json", provenance(study))
+    write_json(output / "provenance.json", provenance(study, rows["runs.csv"]))
+
+
+def check_nothing_is_lost(rows: Mapping[str, Sequence[Mapping[str, Any]]], earlier: Earlier | None) -> None:
+    """Refuse to write over tables that hold more than these rows.
+
+    Raises:
+        ValueError: of which file, how much, and what first.
+    """
+    for file, names in HELD.items() if earlier else ():
+        there = {tuple(str(row[name]) for name in names) for row in rows[file]}
+        found = [row for same in (earlier.rows[file].values() if earlier else ()) for row in same]
+        lost = [row for row in found if tuple(str(row[name]) for name in names) not in there]
+        if lost and earlier:
+            raise ValueError(
+                f"study tables(output={earlier.folder}) must lose nothing; got {len(lost)} of {len(found)} rows of "
+                f"{file} there that would be gone, as of {lost[0]['part']}/{lost[0]['arm']}/seed{lost[0]['seed']}. "
+                "--gone=keep keeps the runs of the protocol whose folders are gone, --gone=drop writes over all, or "
+                "choose another --output."
+            )
 
 
 def keys(record: Record) -> dict[str, Any]:
@@ -119,25 +149,22 @@ def evaluated(named: Mapping[str, Any], rows: Rows) -> Iterator[dict[str, Any]]:
         }
 
 
-def provenance(study: Study) -> dict[str, Any]:
-    """Return what the tables depend on; nothing of the machine that made them."""
+def provenance(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the tables depend on, given the rows of `runs.csv`; nothing of the machine that made them."""
     runs = [record for record in study.records if record.part == record.source]
     kept = [record for record in runs if record.kept]
     earlier = study.earlier.provenance if study.earlier and kept else {}
     packages = {name: set(versions) for name, versions in earlier.get("packages", {}).items()}
-    commits = set(earlier.get("git_commits", ()))
     for record in runs:
-        if not record.kept:
-            commits.add(str(record.environment["git_commit"]))
-            for name, version in record.environment["packages"].items():
-                packages.setdefault(name, set()).add(str(version))
+        for name, version in record.environment.get("packages", {}).items():
+            packages.setdefault(name, set()).add(str(version))
     return {
         "study": study.protocol.name,
         "protocol_sha256": study.protocol.sha256,
         "runs": len(runs),
         "runs_kept": len(kept),
         "runs_missing": sorted(study.missing),
-        "git_commits": sorted(commits),
+        "git_commits": sorted({commit for row in rows for commit in str(row["git_commit"]).split("|")}),
         "packages": {name: sorted(versions) for name, versions in sorted(packages.items())},
         "date": datetime.now(UTC).date().isoformat(),
     }
@@ -169,4 +196,4 @@ def cell(value: Any) -> str:
     """
     if value is None:
         return ""
-    return f"{value + 0.0:.6g}" if isinstance(value, float) else str(value)
+    return f"{value + 0.0:.{DIGITS}g}" if isinstance(value, float) else str(value)
