@@ -50,7 +50,11 @@ def words_of(row: Mapping[Any, Any], main: str) -> str:
 
     >>> words_of({"part": "high", "arm": "soft", "against_part": "linear", "against": "grpo"}, "linear")
     'soft weights (high) less GRPO'
+    >>> words_of({"part": "high", "arm": "soft", "against_part": "high", "against": "grpo"}, "linear")
+    'soft weights less GRPO (both high)'
     """
+    if main != row["part"] == row["against_part"]:
+        return f"{arm_of(row['arm']).text} less {arm_of(row['against']).text} (both {row['part'].replace('_', ' ')})"
     sides = ((row["arm"], row["part"]), (row["against"], row["against_part"]))
     texts = [arm_of(arm).text + (f" ({part.replace('_', ' ')})" if part != main else "") for arm, part in sides]
     return " less ".join(texts)
@@ -108,7 +112,7 @@ def draw(summary: Summary) -> Figure:
         draw_answers(axes[0], summary.answers)
         label(axes[0], f"a  pass@1, {summary.setting}", "last three less the other's best three (points)", "")
         draw_pass_at(axes[1], summary.pass_at)
-        title = f"b  pass@K at the last step{f', less {arm_of(summary.against).text}' if summary.against else ''}"
+        title = f"b  pass@K, last step{f', less {arm_of(summary.against).text}' if summary.against else ''}"
         label(axes[1], title, "K (samples a prompt)", "difference (points)")
         given = [name for name in MARKS if (summary.answers.verdict == name).any()]
         handles: list[Any] = [

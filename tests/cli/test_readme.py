@@ -120,6 +120,7 @@ def test_what_the_long_study_answered_is_what_its_table_says():
         "solved bonus less GRPO (twice)",
         "GRPO less GRPO (eight times)",
         "solved bonus less GRPO (eight times)",
+        "solved bonus less GRPO (both eight times)",
     )
     targets = ("solved bonus (constant)", "solved bonus (too high)")
     for name in (*(f"{arm} less GRPO" for arm in (*arms, *targets)), *others):
@@ -146,6 +147,16 @@ def test_what_the_long_study_answered_is_what_its_table_says():
         assert words.format(*level) in said
     of = found.loc["solved bonus less GRPO (eight times)", "the other's"]
     assert f"GRPO's plateau is seen, at {of}." in said
+    both = found.loc["solved bonus less GRPO (both eight times)"]
+    assert f"Under control it is at {both['its plateau (step)']}, a factor of {both.factor}: no delay" in said
+    level = PERCENT * rows.loc["eight_times", "solved_bonus", "paper", "pass@1", "level"][["value", "low", "high"]]
+    runs = Data().long.runs.query("part == 'eight_times'").groupby("arm").entropy_end
+    ends = [f"{of:.2f}" for arm in ("solved_bonus", "grpo") for of in (runs.min()[arm], runs.max()[arm])]
+    assert "ends at {:.1f} [{:.1f}, {:.1f}] with {} to {} nats, GRPO with {} to {}.".format(*level, *ends) in said
+    start = Data().long.evaluations.query("part == 'eight_times' and setting == 't1' and step == 0")
+    right = [PERCENT * estimate(same, 1).value for _, same in start.groupby(["arm", "seed"])]
+    assert {f"{entropy:.2f}" for entropy in start.entropy} == {"0.67"}
+    assert f"0.67 nats and {min(right):.1f} to {max(right):.1f} % at temperature 1, both" in said
     held = Data().long.evaluations.query("arm == 'grpo' and setting == 'paper' and step == 600")
     large, small = (PERCENT * estimate(held[held.part == part], 1).value for part in ("eight_times", "linear"))
     assert f"at {large:.1f} after 600 steps, where the small model is at {small:.1f}" in said
@@ -153,10 +164,33 @@ def test_what_the_long_study_answered_is_what_its_table_says():
         Data().long.decision.query("quantity == 'pass@1' and comparison == 'best' and seeds > 1").set_index("question")
     )
     decided = one[(one.setting == "paper") & one.verdict.isin(["above", "below", "open"])].verdict
-    assert len(decided) == 13, "as many as the table has"
+    assert len(decided) == 14, "as many as the table has"
     for question, row in one[one.setting == "t1"].loc[decided.index].iterrows():
         ends = min(row.low, row.seeds_low), max(row.high, row.seeds_high)
         assert verdict(*ends, 0.01) == decided[question], question
+
+
+def test_what_the_long_study_says_of_first_order_is_what_its_tables_say():
+    said, long = " ".join(README.split()), Data().long
+
+    def of(values):
+        return f"{min(values):.2f} to {max(values):.2f}"
+
+    runs = {key: rows.r2_first_order for key, rows in long.runs.groupby(["part", "arm"])}
+    small, twice, large = (of(runs[part, "grpo"]) for part in ("linear", "twice", "eight_times"))
+    assert f"GRPO {small} (0.2 M), {twice} (0.4 M), {large} (1.6 M)" in said
+    pair = [of(runs[part, "solved_bonus"]) for part in ("linear", "eight_times")]
+    assert f"solved bonus {' and '.join(pair)}." in said
+    together, slopes = {}, {}
+    # GRPO's change is measured on the steps with a prediction alone, one in each row of the curves.
+    probed = long.curves.query("arm == 'grpo' and step >= 200").dropna(subset=["dH_measured", "dH_first_order"])
+    for part, rows in probed.groupby("part"):
+        seeds = [same[["dH_first_order", "dH_measured"]].to_numpy().T for _, same in rows.groupby("seed")]
+        together[part] = of([np.corrcoef(*same)[0, 1] for same in seeds])
+        slopes[part] = [predicted @ measured / (predicted @ predicted) for predicted, measured in seeds]
+    correlations = ", ".join(together[part] for part in ("linear", "twice", "eight_times"))
+    assert f"(GRPO's correlations: {correlations})" in said
+    assert [round(1 / slope) for slope in sorted(slopes["eight_times"])] == [4, 3], "a quarter to a third"
 
 
 def test_what_the_long_study_says_of_a_fixed_target_is_what_its_tables_say():
