@@ -112,7 +112,7 @@ def test_the_table_of_controllers_is_that_of_the_study():
 def test_what_the_long_study_answered_is_what_its_table_says():
     said = " ".join(README.split())
     found, _ = table_decision.summarise(Data().long)
-    arms = ("solved bonus", "bonus 0.01", "Algorithm 1", "soft weights", "released")
+    arms = ("solved bonus", "bonus 0.01", "Algorithm 1", "soft weights", "released", "GRPO, half the rate")
     others = (
         "solved bonus less bonus 0.01",
         "solved bonus less solved bonus (constant)",
@@ -121,6 +121,7 @@ def test_what_the_long_study_answered_is_what_its_table_says():
         "GRPO less GRPO (eight times)",
         "solved bonus less GRPO (eight times)",
         "solved bonus less GRPO (both eight times)",
+        "solved bonus less GRPO (both on policy)",
     )
     targets = ("solved bonus (constant)", "solved bonus (too high)")
     for name in (*(f"{arm} less GRPO" for arm in (*arms, *targets)), *others):
@@ -153,6 +154,24 @@ def test_what_the_long_study_answered_is_what_its_table_says():
     runs = Data().long.runs.query("part == 'eight_times'").groupby("arm").entropy_end
     ends = [f"{of:.2f}" for arm in ("solved_bonus", "grpo") for of in (runs.min()[arm], runs.max()[arm])]
     assert "ends at {:.1f} [{:.1f}, {:.1f}] with {} to {} nats, GRPO with {} to {}.".format(*level, *ends) in said
+    level = PERCENT * rows.loc["on_policy", "grpo", "paper", "pass@1", "level"][["value", "low", "high"]].astype(float)
+    assert "ends at {:.1f} % [{:.1f}, {:.1f}]. The solved".format(*level) in said
+    entropy = Data().long.runs.query("arm == 'grpo' and part == source").groupby("part").entropy
+    one, four = (
+        {f"{of.get_group(part).agg(end):.2f}" for end in ("min", "max")}
+        for of, part in ((entropy, "on_policy"), (entropy, "linear"))
+    )
+    assert (
+        f"entropy is {' to '.join(sorted(one))} nats over the run where it is {' to '.join(sorted(four))} with four"
+        in said
+    )
+    level = PERCENT * rows.loc["linear", "grpo_half_rate", "paper", "pass@1", "level"][["value", "low", "high"]]
+    left = Data().long.runs.query("arm == 'grpo_half_rate'").entropy_end
+    assert "{:.1f} % [{:.1f}, {:.1f}] at the end, level with".format(*level) in said
+    assert f"at the whole rate, with {left.min():.2f} to {left.max():.2f} nats." in said
+    many = Data().long.decision.query("question == 'half_rate_pays' and setting == 't1' and quantity == 'pass@256'")
+    ends = PERCENT * many[["value", "low", "high", "seeds_low", "seeds_high"]].iloc[0].astype(float)
+    assert "its pass@256 is {:+.1f} [{:.1f}, {:.1f}], t over seeds [{:.1f}, {:.1f}]".format(*ends) in said
     start = Data().long.evaluations.query("part == 'eight_times' and setting == 't1' and step == 0")
     right = [PERCENT * estimate(same, 1).value for _, same in start.groupby(["arm", "seed"])]
     assert {f"{entropy:.2f}" for entropy in start.entropy} == {"0.67"}
@@ -164,7 +183,7 @@ def test_what_the_long_study_answered_is_what_its_table_says():
         Data().long.decision.query("quantity == 'pass@1' and comparison == 'best' and seeds > 1").set_index("question")
     )
     decided = one[(one.setting == "paper") & one.verdict.isin(["above", "below", "open"])].verdict
-    assert len(decided) == 14, "as many as the table has"
+    assert len(decided) == 16, "as many as the table has"
     for question, row in one[one.setting == "t1"].loc[decided.index].iterrows():
         ends = min(row.low, row.seeds_low), max(row.high, row.seeds_high)
         assert verdict(*ends, 0.01) == decided[question], question
@@ -181,6 +200,10 @@ def test_what_the_long_study_says_of_first_order_is_what_its_tables_say():
     assert f"GRPO {small} (0.2 M), {twice} (0.4 M), {large} (1.6 M)" in said
     pair = [of(runs[part, "solved_bonus"]) for part in ("linear", "eight_times")]
     assert f"solved bonus {' and '.join(pair)}." in said
+    single = [of(runs["on_policy", arm]) for arm in ("grpo", "solved_bonus")]
+    assert single[1] == "0.99 to 0.99"
+    half = of(runs["linear", "grpo_half_rate"])
+    assert f"explains more: GRPO {single[0]}, solved bonus 0.99; at half the rate GRPO {half}." in said
     together, slopes = {}, {}
     # GRPO's change is measured on the steps with a prediction alone, one in each row of the curves.
     probed = long.curves.query("arm == 'grpo' and step >= 200").dropna(subset=["dH_measured", "dH_first_order"])
