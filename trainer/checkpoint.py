@@ -30,8 +30,8 @@ class RunState:
         step: steps finished.
         samples: rollouts drawn.
         tokens: completion tokens drawn.
-        unit: nats in one unit of the schedule: the base model's entropy, or 1; None before the first batch.
-        first_entropy: that of the first batch, nats per token, from where a warm start goes; None before it.
+        first_entropy: of the first batch, nats per token: where a warm start begins, and the unit of a relative band;
+            None before it.
         methods: states of the methods with memory, by stage.
         scale: the tabular prediction's scale.
         bad_in_a_row: how many of the latest steps had a loss or gradient that was not finite.
@@ -40,7 +40,6 @@ class RunState:
     step: int = 0
     samples: int = 0
     tokens: int = 0
-    unit: float | None = None
     first_entropy: float | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     scale: OnlineScale = field(default_factory=OnlineScale)

@@ -234,7 +234,7 @@ class Run:
         rollouts, texts, scores = everyones(self.sample(step, rows), self.workers)
         rewards = signed(scores.total) if config.reward.convention == "signed" else scores.total
         entropy = rollouts.mean(rollouts.entropy)
-        if self.state.unit is None:
+        if self.state.first_entropy is None:
             self.begin_band(entropy)
         groups = self.algorithm.see(
             self.state.methods,
@@ -276,7 +276,7 @@ class Run:
     def begin_band(self, entropy: float) -> None:
         """Keep what the band depends on of the first batch, its entropy; say where the schedule cannot be reached."""
         unit = entropy if self.config.band.unit == "relative" else 1.0
-        self.state = replace(self.state, unit=unit, first_entropy=entropy)
+        self.state = replace(self.state, first_entropy=entropy)
         warning = unreachable(self.schedule, self.config.steps, unit, self.vocabulary)
         if warning is not None:
             self.workers.say(warning)

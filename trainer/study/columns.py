@@ -1,9 +1,9 @@
 """The tables of a study: their files, and what each column means, in order. Figures read them by these names."""
 
+from typing import Any
+
 from trainer.columns import COLUMNS
 
-# Significant digits of numbers in tables.
-DIGITS = 6
 KEYS = {
     "part": "condition that the run is counted under, and whose band it is held against",
     "arm": "what is compared",
@@ -164,3 +164,14 @@ TABLES = {
     "final.csv": EVALUATIONS,
     "comparison.csv": COMPARISON,
 }
+
+
+def cell(value: Any) -> str:
+    """Return a value as a table holds it: floats to 6 significant digits, None as nothing.
+
+    >>> cell(0.12345678), cell(None), cell(7), cell("yes"), cell(-0.0)
+    ('0.123457', '', '7', 'yes', '0')
+    """
+    if value is None:
+        return ""
+    return f"{value + 0.0:.6g}" if isinstance(value, float) else str(value)

@@ -14,7 +14,7 @@ from trainer.checkpoint import checkpoints
 from trainer.config import TrainConfig
 from trainer.files import complete_lines
 from trainer.same_run import changes
-from trainer.study.columns import DIGITS
+from trainer.study.columns import cell
 from trainer.study.earlier import Earlier
 from trainer.study.jobs import BASE_EVALUATION, evaluates_base, final_evaluations, final_job, name_of
 from trainer.study.plan import Run, check_runs, configuration, layered, plan
@@ -180,10 +180,8 @@ def saved_evaluations(file: Path) -> Rows:
 
 def as_tables_hold(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return an evaluation with the numbers that are matched rounded as in tables, so that these say all there is."""
-    rounded = {
-        name: {**found, "value": float(f"{found['value']:.{DIGITS}g}")} for name, found in row["estimates"].items()
-    }
-    return {**row, "estimates": rounded}
+    held = {name: row["estimates"][name]["value"] for name in ("entropy", "distinct")}
+    return {**row, "estimates": {name: {"value": float(cell(float(value)))} for name, value in held.items()}}
 
 
 def as_part(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.files import write_json, write_text
-from trainer.study.columns import CURVES, DECISION, DIGITS, TABLES
+from trainer.study.columns import CURVES, DECISION, TABLES, cell
 from trainer.study.comparison import compare
 from trainer.study.decision import decide
 from trainer.study.earlier import Earlier
@@ -53,7 +53,8 @@ def write_tables(study: Study, output: Path, guarded: Earlier | None = None) -> 
     for record in study.records:
         for name, kept in (record.kept or {}).items():
             rows[name] += kept
-    check_nothing_is_lost(rows, guarded)
+    if guarded:
+        check_nothing_is_lost(rows, guarded)
     output.mkdir(parents=True, exist_ok=True)
     tables = dict(TABLES)
     if study.protocol.questions:
@@ -65,17 +66,17 @@ def write_tables(study: Study, output: Path, guarded: Earlier | None = None) -> 
     write_json(output / "provenance.json", provenance(study, rows["runs.csv"]))
 
 
-def check_nothing_is_lost(rows: Mapping[str, Sequence[Mapping[str, Any]]], earlier: Earlier | None) -> None:
+def check_nothing_is_lost(rows: Mapping[str, Sequence[Mapping[str, Any]]], earlier: Earlier) -> None:
     """Refuse to write over tables that hold more than these rows.
 
     Raises:
         ValueError: of which file, how much, and what first.
     """
-    for file, names in HELD.items() if earlier else ():
+    for file, names in HELD.items():
         there = {tuple(str(row[name]) for name in names) for row in rows[file]}
-        found = [row for same in (earlier.rows[file].values() if earlier else ()) for row in same]
+        found = [row for same in earlier.rows[file].values() for row in same]
         lost = [row for row in found if tuple(str(row[name]) for name in names) not in there]
-        if lost and earlier:
+        if lost:
             raise ValueError(
                 f"study tables(output={earlier.folder}) must lose nothing; got {len(lost)} of {len(found)} rows of "
                 f"{file} there that would be gone, as of {lost[0]['part']}/{lost[0]['arm']}/seed{lost[0]['seed']}. "
@@ -186,14 +187,3 @@ def place(row: Mapping[str, Any]) -> tuple[str, str, int, int, str, str, str]:
     numbers = (row.get("seed", 0), row.get("step", 0))
     texts = (row.get(name, "") for name in ("setting", "quantity", "comparison"))
     return (row["part"], row["arm"], *numbers, *texts)
-
-
-def cell(value: Any) -> str:
-    """Return a value as a table holds it: floats to 6 significant digits, None as nothing.
-
-    >>> cell(0.12345678), cell(None), cell(7), cell("yes"), cell(-0.0)
-    ('0.123457', '', '7', 'yes', '0')
-    """
-    if value is None:
-        return ""
-    return f"{value + 0.0:.{DIGITS}g}" if isinstance(value, float) else str(value)
