@@ -212,6 +212,9 @@ def with_lora(policy: Policy, *, rank: int, alpha: float, seed: int, checkpoint:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = peft.get_peft_model(policy.model, settings)
+    for config in model.peft_config.values():
+        # A set's order changes from one process to the next, and a checkpoint's bytes with it.
+        config.target_modules = sorted(config.target_modules)
     return replace(policy, model=model.eval())
 
 

@@ -178,6 +178,9 @@ def test_lora_checkpoints_hold_the_adapter_and_resume(tiny, command, tmp_path):
     run = tiny({**settings, "evaluation.prompts": "4"})
     tensors = sorted(path.name for path in run.last.iterdir() if path.suffix == ".safetensors")
     assert tensors == ["adapter_model.safetensors", "trainer_state.safetensors"]
+    # In the order of a set, which is another one in another process, a resumed run's checkpoint would not be the same.
+    layers = json.loads((run.last / "adapter_config.json").read_text())["target_modules"]
+    assert layers == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     loaded = peft.AutoPeftModelForCausalLM.from_pretrained(run.last)
     adapter = [value for name, value in loaded.named_parameters() if "lora_B" in name]
     assert adapter
