@@ -1,5 +1,6 @@
 """The arms of the training study: their names for readers, their families, and one look for each in every figure."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,8 +73,12 @@ ARMS: dict[str, Arm] = {
 LONG = ("grpo_half_rate", "bonus_0.01")
 CONTROLLERS = [name for name in ARMS if name not in LONG]
 FAMILIES = tuple(dict.fromkeys(arm.family for arm in ARMS.values()))
-# The controller that stands for all predictive ones, where a figure has room for one: the first that was run.
-LEADING = ("solved_bonus_directional", "solved_bonus", "soft_directional", "soft", "rejection_directional", "rejection")
+# The predictive forms, and of each the arms that may stand for it: the first that was run does.
+FORMS = (
+    ("solved_bonus_directional", "solved_bonus"),
+    ("soft_directional", "soft"),
+    ("rejection_directional", "rejection"),
+)
 SCHEDULES = {"constant": (BLUE, "-", "o"), "linear": (RED, DASHED, "s"), "cosine": (GREEN, DOTTED, "^")}
 
 
@@ -94,13 +99,14 @@ def arm_of(name: str) -> Arm:
     return Arm(name.replace("_", " "), "others", Line(colors[place % 6], (DASHED, DOTTED)[place % 2], "x"))
 
 
-def leading(present: set[str]) -> str | None:
-    """Return the predictive arm that stands for all, of those present; None where there is none.
+def leading(present: Collection[str], forms: int = 1) -> list[str]:
+    """Return the predictive arms that stand for all where a figure has room for so many forms, of those present.
 
-    >>> leading({"grpo", "soft", "rejection"})
-    'soft'
+    >>> leading({"grpo", "soft", "soft_directional", "rejection"}, forms=2)
+    ['soft_directional', 'rejection']
     """
-    return next((name for name in LEADING if name in present), None)
+    found = [name for form in FORMS if (name := next((arm for arm in form if arm in present), None))]
+    return found[:forms]
 
 
 def in_order(present: set[str]) -> list[str]:

@@ -52,7 +52,7 @@ def summarise(study: Study, sizes: tuple[pd.DataFrame, str, Study], numbers: pd.
         raise NothingToDrawError("held-out evaluations of a training study (evaluations.csv)")
     draws = [k for k in DRAWS if k <= final.samples.max()]
     ours = leading(set(final.arm))
-    shown = [name for name in ("grpo", "bonus_0.01", "bonus_0.03", "clip_cov", "algorithm1", "released", ours) if name]
+    shown = ["grpo", "bonus_0.01", "bonus_0.03", "clip_cov", "algorithm1", "released", *ours]
     pass_at = {
         setting: {
             name: [estimate(rows, k) for k in draws]

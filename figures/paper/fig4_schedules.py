@@ -55,7 +55,7 @@ def chosen(study: Study) -> tuple[dict[str, tuple[str, str]], list[str]]:
     most = max(map(len, kinds.values()), default=0)
     if not most:
         return {}, []
-    controller = leading({name for name, found in kinds.items() if len(found) == most}) or min(kinds)
+    controller = next(iter(leading([name for name, found in kinds.items() if len(found) == most])), min(kinds))
     missing = [kind for kind in SCHEDULES if kind not in kinds[controller]]
     notes = [f"Not there: {', '.join(missing)}."] if missing else []
     return kinds[controller], [f"Controller: {arm_of(controller).text}.", *notes]

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.arms import LEADING, in_order, leading
+from figures.arms import in_order, leading
 from figures.curves import draw_arms, draw_band, draw_held_out, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.estimates import held_out
 from figures.paper.published import line_of_method, methods, pick
-from figures.parts import absent, drawn_from, is_too_high, schedule_of, setting_of_curves
+from figures.parts import absent, drawn_from, schedule_of, setting_of_curves
 from figures.study import Data, NothingToDrawError, Study
 from figures.style import SETTINGS, WIDTH, label
 
@@ -43,25 +44,27 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def controlled(arms: set[str]) -> dict[str, str]:
-    """Return the controlled arms to show by kind, on a linear schedule first, as the paper's.
+def controlled(arms: set[str]) -> dict[str, list[str]]:
+    """Return the controlled arms to show by kind, on a linear schedule where they are, as the paper's.
 
-    >>> controlled({"grpo", "algorithm1_linear", "soft_constant", "soft_linear"})
-    {'Algorithm 1': 'algorithm1_linear', 'predictive control': 'soft_linear'}
+    >>> controlled({"grpo", "algorithm1_linear", "soft_constant", "soft_linear", "rejection"})
+    {'Algorithm 1': ['algorithm1_linear'], 'predictive control': ['soft_linear', 'rejection']}
     """
-    possible = [name for name in sorted(arms) if schedule_of(name) and not is_too_high(name)]
-    scheduled = sorted(possible, key=lambda name: schedule_of(name) != "linear")
-    paper = [*(name for name in scheduled if name.startswith("algorithm1")), *(arms & {"algorithm1"})]
-    ours = [*(name for name in scheduled if name.startswith(LEADING)), *filter(None, [leading(arms)])]
-    kinds = {"Algorithm 1": paper, "predictive control": ours}
-    return {kind: names[0] for kind, names in kinds.items() if names}
+    named = {name: name for name in arms}
+    for kind in ("cosine", "constant", "linear"):
+        named |= {name.removesuffix(f"_{kind}"): name for name in arms if schedule_of(name) == kind}
+    kinds = {
+        "Algorithm 1": [name for name in ("algorithm1",) if name in named],
+        "predictive control": leading(named, 2),
+    }
+    return {kind: [named[name] for name in names] for kind, names in kinds.items() if names}
 
 
 def summarise(study: Study, numbers: pd.DataFrame) -> Summary:
     """Return what the figure shows: the part of long runs, or the main one where there is none."""
     part = "long" if "grpo" in study.arms("long") else study.main
     ours = controlled(study.arms(part))
-    shown = [*(name for name in BASELINES if name in study.arms(part)), *ours.values()]
+    shown = [*(name for name in BASELINES if name in study.arms(part)), *chain.from_iterable(ours.values())]
     if not shown:
         raise NothingToDrawError("a training study (curves.csv)")
     notes = [drawn_from(study, part)]

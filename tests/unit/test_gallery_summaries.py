@@ -232,12 +232,12 @@ def test_too_high_a_target_is_shown_beside_grpo_without_one():
 
 
 def test_the_long_run_shows_the_linear_schedule_first():
-    shown = {"predictive control": "soft_linear"}
+    shown = {"predictive control": ["soft_linear"]}
     assert fig5_long_run.controlled({"grpo", "soft_constant", "soft_linear", "soft_too_high"}) == shown
     assert fig5_long_run.controlled({"grpo", "soft_too_high"}) == {}
-    assert fig5_long_run.controlled({"algorithm1", "soft", "solved_bonus"}) == {
-        "Algorithm 1": "algorithm1",
-        "predictive control": "solved_bonus",
+    assert fig5_long_run.controlled({"algorithm1", "soft", "rejection", "solved_bonus", "soft_cosine"}) == {
+        "Algorithm 1": ["algorithm1"],
+        "predictive control": ["solved_bonus", "soft_cosine"],
     }
 
 
