@@ -16,6 +16,7 @@ from figures.own import (
     ledger_bars,
     positives_negatives,
     prediction,
+    regimes,
     saturation,
     sign_rule_map,
     simulated,
@@ -65,6 +66,7 @@ OWN = (
     comparison.ENTRY,
     square_wave.ENTRY,
     saturation.ENTRY,
+    regimes.ENTRY,
     decision.ENTRY,
 )
 TABLES = (

@@ -293,9 +293,101 @@ def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
     cells = [cell for cell in cells if len(cell) == 3]  # of a single run there is no interval
     outside = sum(low > 0 or high < 0 for _, low, high in cells)
     assert f"is above {max(abs(value) for value, *_ in cells):.2f} in any arm" in said
+    many = [abs(float(re.findall(r"[-+][\d.]+", cell)[0])) for cell in ranks.to_numpy().flat if runs_of(cell) >= 5]
+    assert f"or above {max(many):.2f} in those of five runs and more" in said
     assert f"{outside} of {len(cells)} intervals leave out 0; of GRPO's, those with entropy" in said
     grpo = ranks[ranks.index.str.startswith("GRPO:")]
     assert [sum("[+" in cell for cell in grpo[column]) for column in grpo] == [2, 0]
+
+
+def runs_of(cell):
+    """The runs that a cell is over, in brackets at its end."""
+    return int(cell.rpartition("(")[2].removesuffix(")"))
+
+
+def test_what_the_long_study_says_of_a_more_accurate_base_is_what_its_tables_say():
+    said, long = " ".join(README.split()), Data().long
+    rows = long.evaluations[long.evaluations.part == "accurate"]
+    start = rows[(rows.step == 0) & (rows.setting == "paper")]
+    assert {f"{entropy:.2f}" for entropy in start.entropy} == {"0.51"}
+    assert f"pass@1 {PERCENT * estimate(start, 1).value:.1f} % and 0.51 nats before training" in said
+    runs = long.runs[long.runs.part == "accurate"]
+    held = runs[runs.arm == "solved_bonus"]
+    share, noise = PERCENT * held.in_band_smooth, held.rmse_over_noise
+    assert f"on {share.min():.0f} to {share.max():.0f} % of the smoothed steps, at {noise.mean():.2f} times" in said
+    found, _ = table_decision.summarise(long)
+    row = found.loc["solved bonus less GRPO (both accurate)"]
+    other = row["the other's"]
+    assert f"saturate, at {other}, and" in said
+    assert f"It is flat at {row['its plateau (step)']}, a factor of {row.factor}." in said
+    asked = long.decision[(long.decision.quantity == "plateau") & (long.decision.setting == "t1")]
+    own = asked[asked.question == "accurate_pays"].set_index("comparison")
+    assert f"not seen to be flat [{own.low['arm']:.0f}, -]" in said
+    other = own.loc["against"]
+    assert f"GRPO is at {other.value:.0f} [{other.low:.0f}, {other.high:.0f}]: " in said
+    assert f"the factor's interval begins at {own.low['factor']:.2f}, alone of all" in said
+    factors = long.decision[(long.decision.comparison == "factor") & (long.decision.low > 1)]
+    assert factors[["question", "setting"]].to_numpy().tolist() == [["accurate_pays", "t1"]]
+    levels = long.comparison.query("part == 'accurate' and setting == 'paper' and quantity == 'pass@1'")
+    levels = levels[levels.comparison == "level"].set_index("arm")[["value", "low", "high"]] * PERCENT
+    assert (
+        "ends at {:.1f} % [{:.1f}, {:.1f}], GRPO at {:.1f} [{:.1f}, {:.1f}].".format(
+            *levels.loc["solved_bonus"], *levels.loc["grpo"]
+        )
+        in said
+    )
+    answers = long.decision[(long.decision.against == "grpo") & (long.decision.seeds > 1)]
+    answers = answers[answers.quantity.str.startswith("pass@")]
+    columns = ["value", "low", "high", "seeds_low", "seeds_high"]
+    many = answers[(answers.quantity == "pass@256") & (answers.question == "accurate_pays")].set_index("setting")
+    late = "+{:.1f} [{:+.1f}, {:+.1f}] points above GRPO's, t [{:+.1f}, {:+.1f}]"
+    assert f"pass@256 at temperature 1 ends {late.format(*(PERCENT * many.loc['t1', columns]))}" in said
+    above = answers[(answers.low > 0) & (answers.seeds_low > 0)]
+    assert above[["question", "setting", "quantity"]].to_numpy().tolist() == [["accurate_pays", "t1", "pass@256"]]
+    end = answers[(answers.quantity == "pass@16") & (answers.comparison == "end") & (answers.setting == "paper")]
+    end = PERCENT * end[end.question == "accurate_pays"][columns].iloc[0]
+    assert f"shrinks with the band, to {end.value:+.1f} [{end.low:+.1f}, {end.high:+.1f}] at the end" in said
+    entropy = long.curves[(long.curves.part == "accurate") & long.curves.step.between(1000, 3000)]
+    entropy = entropy.groupby("arm").entropy.mean()
+    assert f"it has {entropy['solved_bonus']:.2f} nats and GRPO {entropy['grpo']:.2f}, and its" in said
+    middle = rows[rows.step.between(1000, 3000)]
+    paper, plain = (over_seeds_apart(middle[middle.setting == setting]) for setting in ("paper", "t1"))
+    assert f"its pass@16 differs by {paper} (at temperature 1 by {plain}; two seeds)" in said
+    at_one = rows[rows.setting == "t1"]
+    gaps = [
+        PERCENT
+        * saturation.gap_of(
+            long.curves.query(f"part == 'accurate' and arm == '{arm}'"), at_one[at_one.arm == arm]
+        ).value.iloc[-1]
+        for arm in ("grpo", "solved_bonus")
+    ]
+    assert "ends at {:.0f} points for GRPO and {:.0f} for control".format(*gaps) in said
+
+
+def over_seeds_apart(rows):
+    """pass@16 of the solved bonus less GRPO's seed by seed, mean over the evaluations given, in points."""
+    sides = [
+        np.array([held_out(seed, 16)["mean"].mean() for _, seed in rows[rows.arm == arm].groupby("seed")])
+        for arm in ("solved_bonus", "grpo")
+    ]
+    gaps = PERCENT * (sides[0] - sides[1])
+    mean, half = gaps.mean(), t_reach(gaps.tolist())
+    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
+
+
+def test_what_the_long_study_says_of_other_controllers_is_what_its_tables_say():
+    said, runs = " ".join(README.split()), Data().long.runs.query("part == 'linear'")
+    arms = ("clip_higher", "clip_cov", "entropic")
+    ends = [runs[runs.arm.isin(names)].entropy_end.agg(["min", "max"]) for names in (arms, ["grpo"])]
+    assert (
+        "end at {:.2f} to {:.2f} nats, GRPO at {:.2f} to {:.2f}; EntroPIC was asked for 0.4".format(*ends[0], *ends[1])
+        in said
+    )
+    rises = [
+        PERCENT * progress(Data(), part="linear", arm=arm, setting="paper", start=1000, end=4000).value
+        for arm in (*arms, "grpo")
+    ]
+    assert f"by {min(rises[:3]):.1f} to {max(rises[:3]):.1f} points of pass@1, GRPO by {rises[3]:.1f}" in said
 
 
 def test_what_the_long_study_says_of_accuracy_on_the_way_is_what_its_tables_say():
@@ -306,13 +398,7 @@ def test_what_the_long_study_says_of_accuracy_on_the_way_is_what_its_tables_say(
         early, middle = same[same.step == 200], same[(same.step >= 1000) & (same.step <= 3000)]
         method, plain = (PERCENT * estimate(early[early.arm == arm], 16).value for arm in ("algorithm1", "grpo"))
         assert f"{method:.1f}{between}{plain:.1f}" in said
-        sides = [
-            np.array([held_out(seed, 16)["mean"].mean() for _, seed in middle[middle.arm == arm].groupby("seed")])
-            for arm in ("solved_bonus", "grpo")
-        ]
-        gaps = PERCENT * (sides[0] - sides[1])
-        mean, half = gaps.mean(), t_reach(gaps.tolist())
-        assert f"by {mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]" in said
+        assert f"by {over_seeds_apart(middle)}" in said
     released = rows[(rows.setting == "paper") & (rows.arm == "released")]
     for _, seed in released.groupby("seed"):
         right = held_out(seed, 1).set_index("step")["mean"]

@@ -14,6 +14,7 @@ from figures.own import (
     ledger_bars,
     positives_negatives,
     prediction,
+    regimes,
     saturation,
     sign_rule_map,
     simulated_schedules,
@@ -289,6 +290,30 @@ def test_saturation_shows_the_gap_to_training_and_the_plateaus():
     assert found.plateaus == {"grpo": pytest.approx(np.nan, nan_ok=True), "soft": 30}
     assert found.notes[1].endswith("GRPO not seen, soft weights from step 30.")
     assert found.setting == "temperature 1"
+
+
+def test_regimes_are_the_parts_with_runs_of_both_arms_of_their_own():
+    # GRPO of "high" is that of the main part, and has no evaluations there.
+    both = ("grpo", "soft")
+    there = {"linear": (*both, "algorithm1"), "accurate": both, "high": ("soft",), "twice": ("grpo",)}
+    held = [
+        evaluation(counts, step=step, part=part, arm=arm, samples=16)
+        for part, arms in there.items()
+        for arm in arms
+        for step, counts in {0: "0 8", 40: "4 16" if arm == "soft" else "4 0"}.items()
+    ]
+    rows = pd.concat([curve(arm, 0.5, 0.4, part=part) for part, arms in there.items() for arm in arms])
+    rows = pd.concat([rows, curve("grpo", 0.5, 0.4, part="high"), curve("grpo", 0.5, part="linear", seed=1)])
+    within = {"part": "accurate", "against_part": "accurate", "quantity": "plateau", "question": "accurate_pays"}
+    asked = [decision(comparison=side, value=at, **within) for side, at in (("arm", 30), ("against", 20))]
+    found = regimes.summarise(study(curves=rows, evaluations=evaluations(*held), decision=pd.concat(asked)))
+    assert found.arms == ("grpo", "soft")
+    assert list(found.pass_at) == list(found.curves) == ["linear", "accurate"]
+    assert found.plateaus == {"linear": {}, "accurate": {"grpo": 20, "soft": 30}}
+    assert found.pass_at["accurate"][1]["soft"]["mean"].tolist() == pytest.approx([1 / 4, 5 / 8])
+    assert found.pass_at["accurate"][16]["grpo"]["mean"].tolist() == pytest.approx([1 / 2, 1 / 2])
+    with pytest.raises(NothingToDrawError):
+        regimes.summarise(study(curves=rows, evaluations=evaluations(*held[:2])))
 
 
 HELD = {0: "0 0", 20: "4 0", 40: "2 0"}
