@@ -272,6 +272,12 @@ def test_what_the_long_study_says_of_entropy_is_what_its_tables_say():
     share, noise = PERCENT * soft.in_band_smooth, soft.rmse_over_noise
     assert f"on {share.min():.0f} to {share.max():.0f} % of the smoothed steps" in said
     assert f"at {noise.min():.2f} to {noise.max():.2f} times the noise" in said
+    predicted = runs[runs.arm == "rejection"]
+    share, noise = PERCENT * predicted.in_band_smooth, predicted.rmse_over_noise
+    assert f"on {share.min():.0f} to {share.max():.0f} % of the smoothed steps at {noise.min():.2f} to" in said
+    kept = {f"{PERCENT * accepted:.0f}" for accepted in predicted.accepted_fraction}
+    assert f"{noise.max():.2f} times the noise; it keeps {kept.pop()} % of the rollouts" in said
+    assert not kept
     released = runs[runs.arm == "released"]
     share, noise = PERCENT * released.in_band_smooth, released.rmse_over_noise
     assert f"RMSE {noise.min():.2f} to {noise.max():.2f} times the noise" in said
@@ -411,5 +417,8 @@ def test_what_the_long_study_says_of_accuracy_on_the_way_is_what_its_tables_say(
     assert f"from {first['soft']:.0f} to some {end['soft']:.0f} with soft weights" in said
     early = rows[(rows.setting == "paper") & rows.step.between(200, 1000)]
     seeds = early[early.arm == "soft"].seed.unique()
-    soft, plain = (held_out(early[(early.arm == arm) & early.seed.isin(seeds)], 1)["mean"] for arm in ("soft", "grpo"))
+    soft, predicted, plain = (
+        held_out(early[(early.arm == arm) & early.seed.isin(seeds)], 1)["mean"] for arm in ("soft", "rejection", "grpo")
+    )
     assert f"They are {PERCENT * (plain - soft).mean():.0f} points of pass@1 behind GRPO" in said
+    assert f"{PERCENT * (plain - predicted).mean():.0f} points behind at first" in said
