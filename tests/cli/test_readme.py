@@ -358,7 +358,7 @@ def test_what_the_long_study_says_of_a_more_accurate_base_is_what_its_tables_say
     assert f"it has {entropy['solved_bonus']:.2f} nats and GRPO {entropy['grpo']:.2f}, and its" in said
     middle = rows[rows.step.between(1000, 3000)]
     paper, plain = (over_seeds_apart(middle[middle.setting == setting]) for setting in ("paper", "t1"))
-    assert f"its pass@16 differs by {paper} (at temperature 1 by {plain}; two seeds)" in said
+    assert f"its pass@16 differs by {paper} (at temperature 1 by {plain}; two seeds, t over" in said
     at_one = rows[rows.setting == "t1"]
     gaps = [
         PERCENT
