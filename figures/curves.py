@@ -79,6 +79,12 @@ def draw_held_out(axes: Axes, curves: Mapping[str, pd.DataFrame], intervals: Col
         axes.errorbar(table.step + shift, PERCENT * table["mean"], bars, **look, elinewidth=0.8, capsize=0)
 
 
+def draw_plateaus(axes: Axes, plateaus: Mapping[str, float]) -> None:
+    """Draw an upright line at the step from which each arm is flat; none at NaN."""
+    for name, step in plateaus.items():
+        axes.axvline(step, color=arm_of(name).line.color, ls=arm_of(name).line.dash, lw=0.9, alpha=0.7)
+
+
 def face_of(line: Line) -> str:
     """Return what a point is filled with: nothing where its line is dashed, but for markers that are strokes."""
     return "white" if line.dash != "-" and line.marker not in STROKES else line.color

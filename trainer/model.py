@@ -214,7 +214,8 @@ def with_lora(policy: Policy, *, rank: int, alpha: float, seed: int, checkpoint:
             model = peft.get_peft_model(policy.model, settings)
     for config in model.peft_config.values():
         # A set's order changes from one process to the next, and a checkpoint's bytes with it.
-        config.target_modules = sorted(config.target_modules)
+        if isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)
     return replace(policy, model=model.eval())
 
 

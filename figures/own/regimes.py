@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.arms import arm_of, leading
-from figures.curves import draw_arms, draw_band, draw_held_out, legend_below
+from figures.curves import draw_arms, draw_band, draw_held_out, draw_plateaus, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.estimates import held_out
 from figures.own.saturation import plateaus_of
@@ -54,8 +54,8 @@ def summarise(study: Study) -> Summary:
     if len(arms) < 2 or len(parts) < 2:
         raise NothingToDrawError("a study with GRPO and control in several parts (evaluations.csv)")
     shown, setting = setting_of_curves(study.evaluations[study.evaluations.part.isin(parts)])
-    answers = study.decision[(study.decision.quantity == "plateau") & (study.decision.setting == shown.setting.iloc[0])]
-    plateaus = {part: {arm: at for arm, at in plateaus_of(answers, part).items() if arm in arms} for part in parts}
+    flat = {part: plateaus_of(study.decision, shown.setting.iloc[0], part) for part in parts}
+    plateaus = {part: {arm: at for arm, at in found.items() if arm in arms} for part, found in flat.items()}
     curves = {part: study.curves[(study.curves.part == part) & study.curves.arm.isin(arms)] for part in parts}
     pass_at = {
         part: {k: {arm: held_out(shown[(shown.part == part) & (shown.arm == arm)], k) for arm in arms} for k in PASS_AT}
@@ -87,9 +87,7 @@ def draw(summary: Summary) -> Figure:
                 draw_held_out(axes[row, place], summary.pass_at[part][k])
                 label(axes[row, place], f"{next(letters)}  {part.replace('_', ' ')}", "", f"pass@{k} (%)")
         for place, part in enumerate(parts):
-            for arm, step in summary.plateaus[part].items():
-                line = arm_of(arm).line
-                axes[0, place].axvline(step, color=line.color, ls=line.dash, lw=0.9, alpha=0.7)
+            draw_plateaus(axes[0, place], summary.plateaus[part])
             draw_band(axes[-1, place], summary.curves[part])
             draw_arms(axes[-1, place], summary.curves[part], summary.arms, "entropy")
             label(axes[-1, place], f"{next(letters)}  {part.replace('_', ' ')}", "step", "entropy (nats/token)")
@@ -106,11 +104,10 @@ def build(data: Data) -> Built:
 ENTRY = Entry(
     "regimes",
     "Long runs: other models and regimes",
-    "GRPO and control in each part of the long study that has runs of both: the main one, larger models, a base model "
-    "of higher accuracy, other numbers of optimiser steps a batch. Upper row: held-out pass@1, upright lines where an "
-    "arm's curve is flat by the protocol's rule, which cannot see what lies nearer to the end than it looks ahead; "
-    "middle: pass@16; shaded: 95 % intervals over prompts, which the arms of a panel share. Lower row: entropy on the "
-    "band asked for, least to greatest seed shaded.",
+    "GRPO and control in each part of the long study that has runs of both, the main one first. Upper row: held-out "
+    "pass@1, upright lines where an arm's curve is flat by the protocol's rule, which cannot see what lies nearer to "
+    "the end than it looks ahead; middle: pass@16; shaded: 95 % intervals over prompts, which the arms of a panel "
+    "share. Lower row: entropy on the band asked for, least to greatest seed shaded.",
     ("long",),
     build,
 )

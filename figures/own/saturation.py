@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.arms import arm_of, in_order
-from figures.curves import PERCENT, draw_arms, draw_band, draw_held_out, legend_below
+from figures.curves import PERCENT, draw_arms, draw_band, draw_held_out, draw_plateaus, legend_below
 from figures.entry import Built, Entry, main_of
 from figures.estimates import held_out
 from figures.parts import drawn_from, seeds_note, setting_of_curves
@@ -55,13 +55,15 @@ def gap_of(curves: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "value"])
 
 
-def plateaus_of(answers: pd.DataFrame, part: str) -> dict[str, float]:
+def plateaus_of(decision: pd.DataFrame, setting: str, part: str) -> dict[str, float]:
     """Return the steps from which the arms of a part are flat, each by the question of the most seeds; NaN: not flat.
 
     Args:
-        answers: rows of `decision.csv` on plateaus, in one sampling setting.
+        decision: rows of `decision.csv`.
+        setting: `paper` or `t1`.
         part: of the study.
     """
+    answers = decision[(decision.quantity == "plateau") & (decision.setting == setting)]
     sides = []
     for side, of, arm in (("arm", "part", "arm"), ("against", "against_part", "against")):
         rows = answers[(answers.comparison == side) & (answers[of] == part)]
@@ -81,8 +83,7 @@ def summarise(study: Study) -> Summary:
     arms = in_order(set(seeds[seeds >= min(SEEDS, seeds.max())].index))
     shown, setting = setting_of_curves(every)
     at_one = every[every.setting == "t1"]
-    answers = study.decision[(study.decision.quantity == "plateau") & (study.decision.setting == shown.setting.iloc[0])]
-    found = plateaus_of(answers, study.main)
+    found = plateaus_of(study.decision, shown.setting.iloc[0], study.main)
     plateaus = {name: found[name] for name in arms if name in found}
     flat = [f"{arm_of(name).text} {'not seen' if at != at else f'from step {at:.0f}'}" for name, at in plateaus.items()]
     return Summary(
@@ -104,8 +105,7 @@ def draw(summary: Summary) -> Figure:
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.4), layout="constrained")
         draw_held_out(axes[0], summary.held_out, intervals=arms[:1])
-        for name, step in summary.plateaus.items():
-            axes[0].axvline(step, color=arm_of(name).line.color, ls=arm_of(name).line.dash, lw=0.9, alpha=0.7)
+        draw_plateaus(axes[0], summary.plateaus)
         label(axes[0], f"a  Held out, {summary.setting}", "step", "pass@1 (%)")
         draw_band(axes[1], summary.curves)
         draw_arms(axes[1], summary.curves, arms, "entropy")

@@ -45,14 +45,16 @@ class Summary:
 
 
 def controlled(arms: set[str]) -> dict[str, list[str]]:
-    """Return the controlled arms to show by kind, on a linear schedule where they are, as the paper's.
+    """Return the controlled arms to show by kind, all of one schedule: a linear one where it is there, as the paper's.
 
-    >>> controlled({"grpo", "algorithm1_linear", "soft_constant", "soft_linear", "rejection"})
-    {'Algorithm 1': ['algorithm1_linear'], 'predictive control': ['soft_linear', 'rejection']}
+    >>> controlled({"grpo", "algorithm1_linear", "soft_directional_constant", "soft_linear", "rejection"})
+    {'Algorithm 1': ['algorithm1_linear'], 'predictive control': ['soft_linear']}
     """
-    named = {name: name for name in arms}
-    for kind in ("cosine", "constant", "linear"):
-        named |= {name.removesuffix(f"_{kind}"): name for name in arms if schedule_of(name) == kind}
+    of_schedule = [
+        {name.removesuffix(f"_{kind}"): name for name in arms if schedule_of(name) == kind}
+        for kind in ("linear", None, "constant", "cosine")
+    ]
+    named = next((found for found in of_schedule if leading(found) or "algorithm1" in found), {})
     kinds = {
         "Algorithm 1": [name for name in ("algorithm1",) if name in named],
         "predictive control": leading(named, 2),

@@ -164,6 +164,14 @@ def test_what_the_long_study_answered_is_what_its_table_says():
     ends = PERCENT * many[["value", "low", "high", "seeds_low", "seeds_high"]].iloc[0].astype(float)
     assert ends.seeds_low < 0 < ends.seeds_high, "the t interval holds 0"
     assert "its pass@256 is {:+.1f} [{:.1f}, {:.1f}], t over seeds [{:.1f}, {:.1f}]".format(*ends) in said
+    at_one = Data().long.decision.query("setting == 't1'").set_index(["question", "quantity", "comparison"])
+    factor = at_one.loc[("eight_times_pays", "plateau", "factor")]
+    assert at_one.isna().value[("eight_times_pays", "plateau", "against")], "GRPO's is not seen"
+    assert f"the factor's interval is [{factor.low:.0f}, {factor.high:.2f}]." in said
+    ends = (
+        PERCENT * at_one.loc[("rejection_pays", "pass@256", "end"), ["value", "low", "high", "seeds_low", "seeds_high"]]
+    )
+    assert "ends {:+.1f} [{:.1f}, {:.1f}] points from GRPO's, t [{:.1f}, {:+.1f}].".format(*ends) in said
     start = Data().long.evaluations.query("part == 'eight_times' and setting == 't1' and step == 0")
     right = [PERCENT * estimate(same, 1).value for _, same in start.groupby(["arm", "seed"])]
     assert {f"{entropy:.2f}" for entropy in start.entropy} == {"0.67"}
@@ -320,7 +328,8 @@ def test_what_the_long_study_says_of_a_more_accurate_base_is_what_its_tables_say
     runs = long.runs[long.runs.part == "accurate"]
     held = runs[runs.arm == "solved_bonus"]
     share, noise = PERCENT * held.in_band_smooth, held.rmse_over_noise
-    assert f"on {share.min():.0f} to {share.max():.0f} % of the smoothed steps, at {noise.mean():.2f} times" in said
+    (times,) = {f"{of:.2f}" for of in noise}
+    assert f"on {share.min():.0f} to {share.max():.0f} % of the smoothed steps, at {times} times" in said
     found, _ = table_decision.summarise(long)
     row = found.loc["solved bonus less GRPO (both accurate)"]
     other = row["the other's"]
@@ -359,6 +368,18 @@ def test_what_the_long_study_says_of_a_more_accurate_base_is_what_its_tables_say
     middle = rows[rows.step.between(1000, 3000)]
     paper, plain = (over_seeds_apart(middle[middle.setting == setting]) for setting in ("paper", "t1"))
     assert f"its pass@16 differs by {paper} (at temperature 1 by {plain}; two seeds, t over" in said
+    cost = over_seeds_apart(middle[middle.setting == "t1"], 1).partition(" ")[0]
+    assert f"pass@1 at temperature 1 by {cost};" in said
+    elsewhere = long.evaluations[(long.evaluations.setting == "paper") & long.evaluations.step.between(1000, 3000)]
+    large, single = (
+        over_seeds_apart(elsewhere[elsewhere.part == part]).partition(" ")[0] for part in ("eight_times", "on_policy")
+    )
+    assert f"with eight times the parameters by {large}, with one step a batch by {single}." in said
+    behind = [
+        PERCENT * (estimate(early[early.arm == "grpo"], 1).value - estimate(early[early.arm != "grpo"], 1).value)
+        for _, early in rows[(rows.setting == "t1") & rows.step.between(200, 1000)].groupby("step")
+    ]
+    assert f"{min(behind):.0f} to {max(behind):.0f} points of pass@1 behind up to step 1000" in said
     at_one = rows[rows.setting == "t1"]
     gaps = [
         PERCENT
@@ -370,10 +391,10 @@ def test_what_the_long_study_says_of_a_more_accurate_base_is_what_its_tables_say
     assert "ends at {:.0f} points for GRPO and {:.0f} for control".format(*gaps) in said
 
 
-def over_seeds_apart(rows):
-    """pass@16 of the solved bonus less GRPO's seed by seed, mean over the evaluations given, in points."""
+def over_seeds_apart(rows, k=16):
+    """pass@k of the solved bonus less GRPO's seed by seed, mean over the evaluations given, in points."""
     sides = [
-        np.array([held_out(seed, 16)["mean"].mean() for _, seed in rows[rows.arm == arm].groupby("seed")])
+        np.array([held_out(seed, k)["mean"].mean() for _, seed in rows[rows.arm == arm].groupby("seed")])
         for arm in ("solved_bonus", "grpo")
     ]
     gaps = PERCENT * (sides[0] - sides[1])

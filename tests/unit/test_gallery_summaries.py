@@ -238,8 +238,10 @@ def test_the_long_run_shows_the_linear_schedule_first():
     assert fig5_long_run.controlled({"grpo", "soft_too_high"}) == {}
     assert fig5_long_run.controlled({"algorithm1", "soft", "rejection", "solved_bonus", "soft_cosine"}) == {
         "Algorithm 1": ["algorithm1"],
-        "predictive control": ["solved_bonus", "soft_cosine"],
+        "predictive control": ["solved_bonus", "soft"],
     }
+    assert fig5_long_run.controlled({"soft", "soft_cosine"}) == {"predictive control": ["soft"]}
+    assert fig5_long_run.controlled({"soft_cosine"}) == {"predictive control": ["soft_cosine"]}
 
 
 def test_baselines_stand_in_their_families_with_their_ends():
