@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.files import to_disk, tree_to_disk, writing
+from trainer.files import new_folder
 from trainer.hashes import damage, write_hashes
 from trainer.probe import OnlineScale
 from trainer.state_files import read_state, write_state
@@ -63,25 +63,15 @@ def save_checkpoint(
         keep: delete all but this many of the latest; 0 keeps all.
     """
     final = folder / f"step_{state.step}"
-    temporary = folder / f"step_{state.step}.new"
     # A kill while saving leaves a temporary folder behind.
     for unfinished in folder.glob("step_*.new"):
         shutil.rmtree(unfinished)
-    temporary.mkdir(parents=True)
-    try:
-        with writing(final):
-            write_model(temporary)
-            write_state(temporary / STATE, {"optimizer": optimizer, "state": asdict(state)})
-            write_hashes(temporary)
-            tree_to_disk(temporary)
-    except (OSError, ValueError):
-        # Where the disk is full, what was written is in the way.
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    # One that is there already was damaged: the run went on from an earlier one. So was any of a later step.
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    to_disk(folder)
+    with new_folder(final) as temporary:
+        write_model(temporary)
+        write_state(temporary / STATE, {"optimizer": optimizer, "state": asdict(state)})
+        write_hashes(temporary)
+        # One that is there already was damaged: the run went on from an earlier one. So was any of a later step.
+        shutil.rmtree(final, ignore_errors=True)
     saved = checkpoints(folder)
     later = [path for path in saved if step_of(path) > state.step]
     earlier = [path for path in saved if step_of(path) <= state.step]

@@ -1,7 +1,6 @@
 """A checkpoint as a plain Hugging Face model folder: adapters merged in, the trainer's own state left out."""
 
 import json
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint import last_whole_checkpoint
+from trainer.files import new_folder
 from trainer.hashes import HASH_FILE, damage
 from trainer.model import Policy, load_policy, with_lora
 
@@ -76,24 +76,18 @@ def export(checkpoint: Path, output: Path, config: ExportConfig = ExportConfig()
     before = sample_logits(policy.model)
     if merged:
         policy = replace(policy, model=policy.model.merge_and_unload())
-    unfinished = output.with_name(output.name + ".new")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    policy.model.to(getattr(torch, config.dtype))
-    policy.save(unfinished)
-    after = sample_logits(load_policy(str(unfinished.resolve()), device="cpu").model)
-    found = Export(output, merged, float((after - before).abs().max()), float(before.abs().max()))
-    share = TOLERANCE[config.dtype]
-    if not found.difference <= share * found.scale:
-        shutil.rmtree(unfinished)
-        raise ValueError(
-            f"export(checkpoint={str(checkpoint)!r}, dtype={config.dtype!r}) must keep the logits to {share:g} of the "
-            f"largest, {found.scale:.4g}; got a difference of {found.difference:.4g}. Export in float32, and look at "
-            "the checkpoint's weights."
-        )
-    if output.exists():
-        output.rmdir()
-    unfinished.rename(output)
+    with new_folder(output) as unfinished:
+        policy.model.to(getattr(torch, config.dtype))
+        policy.save(unfinished)
+        after = sample_logits(load_policy(str(unfinished), device="cpu").model)
+        found = Export(output, merged, float((after - before).abs().max()), float(before.abs().max()))
+        share = TOLERANCE[config.dtype]
+        if not found.difference <= share * found.scale:
+            raise ValueError(
+                f"export(checkpoint={str(checkpoint)!r}, dtype={config.dtype!r}) must keep the logits to {share:g} of "
+                f"the largest, {found.scale:.4g}; got a difference of {found.difference:.4g}. Export in float32, and "
+                "look at the checkpoint's weights."
+            )
     return found
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,33 @@ def system_error(error: Exception) -> int | None:
         return error.errno
     named = re.search(r"\(os error (\d+)\)", str(error))
     return int(named[1]) if named else None
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; rename it when it is on the disk, remove it where something went wrong.
+
+    Args:
+        folder: the name that it gets. An empty folder may be there; the folders above it are made.
+
+    Raises:
+        OSError: it could not be written, or the name is taken.
+    """
+    place = folder.resolve()
+    temporary = place.with_name(f"{place.name}.new")
+    # A kill leaves one behind.
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        with writing(folder):
+            yield temporary
+            tree_to_disk(temporary)
+            temporary.rename(place)
+            to_disk(place.parent)
+    except BaseException:
+        # Where the disk is full, what was written is in the way.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def write_text(file: Path, text: str) -> None:

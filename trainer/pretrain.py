@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from trainer.data import build_task
+from trainer.files import new_folder
 from trainer.hashes import write_hashes
 from trainer.model import Policy, completion_logits, usable_device
 from trainer.new_model import new_qwen3, word_tokenizer
@@ -94,9 +95,9 @@ def pretrain(config: PretrainConfig) -> Policy:
         optimizer.zero_grad(set_to_none=True)
         if iteration % 20 == 0:
             progress.set_postfix(loss=f"{loss.item():.3f}")
-    config.output.mkdir(parents=True, exist_ok=True)
-    policy.save(config.output)
-    write_hashes(config.output)
+    with new_folder(config.output) as unfinished:
+        policy.save(unfinished)
+        write_hashes(unfinished)
     return policy
 
 

@@ -58,6 +58,24 @@ def test_an_output_that_is_a_file_is_refused_at_once(command, tmp_path):
     assert (tmp_path / "base").read_text() == "mine"
 
 
+def test_one_that_is_interrupted_while_it_saves_can_be_made_again(command, tmp_path, monkeypatch):
+    call = ("pretrain", f"--output={tmp_path / 'base'}", *SMALL)
+    saved = []
+
+    def interrupted(folder):
+        saved.extend(path.name for path in folder.iterdir())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.pretrain.write_hashes", interrupted)
+        assert command(*call).code == 130
+    assert "model.safetensors" in saved
+    assert not list(tmp_path.iterdir())
+    made = command(*call)
+    assert made.code == 0, made.said
+    assert damage(tmp_path / "base") is None
+
+
 def test_an_unknown_task_is_refused(command, tmp_path):
     made = command("pretrain", f"--output={tmp_path / 'base'}", *SMALL, "--task=chess")
     assert made.code == 1

@@ -83,7 +83,7 @@ def test_nothing_in_a_checkpoint_is_pickled(tiny):
 
 
 def test_a_kill_while_saving_leaves_the_older_checkpoint_and_no_rubbish(tiny, tmp_path, monkeypatch, command):
-    """The kill is an interrupt in the middle of a save: what it leaves on disk is what SIGKILL leaves."""
+    """An interrupt in the middle of a save removes what it wrote; a kill there leaves it, as put back here."""
     settings = {"steps": "4", "checkpoint.every": "2"}
     whole = tiny(settings)
     saved, write = [], checkpoint_module.write_hashes
@@ -91,15 +91,17 @@ def test_a_kill_while_saving_leaves_the_older_checkpoint_and_no_rubbish(tiny, tm
     def die_at_the_second(folder):
         saved.append(1)
         if len(saved) == 2:
+            shutil.copytree(folder, tmp_path / "left")
             raise KeyboardInterrupt
         write(folder)
 
     monkeypatch.setattr(checkpoint_module, "write_hashes", die_at_the_second)
     run = tiny(settings, output=tmp_path / "run", expect=130)
     folder = run.path / "checkpoints"
-    assert sorted(path.name for path in folder.iterdir()) == ["step_2", "step_4.new"]
+    assert sorted(path.name for path in folder.iterdir()) == ["step_2"]
     monkeypatch.setattr(checkpoint_module, "write_hashes", write)
-    shutil.copytree(folder / "step_4.new", folder / "step_3.new")  # as left by an interrupt's own checkpoint
+    for unfinished in ("step_4.new", "step_3.new"):  # the second as left by an interrupt's own checkpoint
+        shutil.copytree(tmp_path / "left", folder / unfinished)
     resumed = command("train", "--config", run.path / "config.yaml", "--resume", path=run.path)
     assert resumed.code == 0, resumed.said
     assert sorted(path.name for path in folder.iterdir()) == ["step_2", "step_4"]
