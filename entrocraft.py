@@ -96,15 +96,18 @@ def quickstart(arguments: Sequence[str]) -> int:
 
     parser = ArgumentParser(
         prog="entrocraft quickstart",
-        description="GRPO, GRPO + Algorithm 1 and GRPO + the authors' released variant: same seed, same prompts.",
+        description="GRPO, GRPO + Algorithm 1 and GRPO + the authors' released variant: same seed, same prompts. "
+        "Interrupted, the same command goes on.",
     )
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="where the runs go")
     parser.add_argument("--seed", type=int, default=0, help="root seed of all three runs")
     parser.add_argument("--jobs", type=int, default=min(len(ARMS), os.cpu_count() or 1), help="runs at a time")
-    parser.add_argument("--overwrite", type=bool, default=False, help="replace runs that are there already")
+    parser.add_argument(
+        "--overwrite", type=bool, default=False, help="replace runs that are there, and do not go on with them"
+    )
     parser.add_argument("--set", nargs="*", default=[], help="further settings of all runs, as key=value")
     chosen = parser.parse_args(arguments)
-    shared = [f"--seed={chosen.seed}", f"--overwrite={str(chosen.overwrite).lower()}"]
+    shared = [f"--seed={chosen.seed}", "--overwrite=true" if chosen.overwrite else "--resume=true"]
     shared += [f"--{setting}" for setting in chosen.set]
 
     def run_arm(place: int, name: str) -> int:

@@ -114,8 +114,12 @@ def audit(output: Path, seed: int, overwrite: bool) -> int:
         for row in cell:
             rows[names[type(row)]].append(row)
     output.mkdir(parents=True, exist_ok=True)
-    for name, path in files.items():
+    unfinished = {path.with_suffix(".csv.unfinished"): path for path in files.values()}
+    for name, path in zip(files, unfinished, strict=True):
         write_table(path, rows[name])
+    # All are whole before one gets its name: tables of two seeds must not stand side by side.
+    for path, final in unfinished.items():
+        path.replace(final)
     for line in part.summary(rows):
         print(line)
     print(f"tables: {', '.join(str(path) for path in files.values())}")
@@ -124,13 +128,11 @@ def audit(output: Path, seed: int, overwrite: bool) -> int:
 
 
 def write_table(path: Path, rows: Sequence[Any]) -> None:
-    """Write rows of one kind as CSV, whole or not at all; numbers keep all their digits."""
-    unfinished = path.with_suffix(".csv.unfinished")
-    with unfinished.open("w", newline="") as file:
+    """Write rows of one kind as CSV; numbers keep all their digits."""
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(rows[0])])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-    unfinished.replace(path)
 
 
 # What each action is, its parser, and what it does with the parsed options.

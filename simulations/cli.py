@@ -166,5 +166,5 @@ def start_worker(threads: int) -> None:
 def how_to_go_on(output: Path, finished: int, cells: int) -> str:
     """Return what is left of an interrupted experiment."""
     if not finished:
-        return "No cell was finished; nothing was written."
+        return "No cell was finished."
     return f"{finished} of {cells} cells are kept in {output}. Go on with the same options and --resume."

@@ -23,6 +23,7 @@ import pandas as pd
 import yaml
 
 from simulations.experiment import Experiment, Rows
+from trainer.files import new_folder, write_text
 
 PAGE = "page.json"
 CONFIG = "config.yaml"
@@ -102,11 +103,18 @@ class Results:
 
     def begin(self) -> None:
         """Replace what is there by an empty directory of results."""
-        (self.path / CELLS).mkdir(parents=True, exist_ok=True)
-        for there in self.path.iterdir():
-            shutil.rmtree(there) if there.is_dir() and not there.is_symlink() else there.unlink()
-        (self.path / CELLS).mkdir()
-        replace_text(self.path / CONFIG, yaml.safe_dump(self.config, sort_keys=False))
+        config = yaml.safe_dump(self.config, sort_keys=False)
+        if config_of(self.path) is None:
+            with new_folder(self.path) as unfinished:
+                (unfinished / CELLS).mkdir()
+                write_text(unfinished / CONFIG, config)
+        else:
+            # What tells a directory of results from others stays throughout; the new options come last.
+            stays = (self.path / CELLS, self.path / CONFIG)
+            for there in [*(self.path / CELLS).iterdir(), *self.path.iterdir()]:
+                if there not in stays:
+                    shutil.rmtree(there) if there.is_dir() and not there.is_symlink() else there.unlink()
+            write_text(self.path / CONFIG, config)
         self.begun = True
 
     def cell(self, key: str) -> Path:
@@ -153,7 +161,7 @@ class Results:
             "tables": [f"{name}{self.suffix}" for name in tables],
             "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")},
         }
-        replace_text(self.path / PAGE, json.dumps(page, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.path / PAGE, json.dumps(page, indent=2, ensure_ascii=False) + "\n")
         return findings
 
 
@@ -164,13 +172,6 @@ def config_of(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, yaml.YAMLError):
         return None
     return config if isinstance(config, dict) and "experiment" in config and (path / CELLS).is_dir() else None
-
-
-def replace_text(file: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it."""
-    temporary = file.with_name(f"{file.name}.new")
-    temporary.write_text(text)
-    temporary.replace(file)
 
 
 def plain(value: Any) -> Any:

@@ -40,7 +40,8 @@ def save_bad_step(
 def forget_bad_steps(run: Path, step: int) -> None:
     """Remove what was kept of this step and later ones, which are taken again."""
     for file in (run / FOLDER).glob("step_*"):
-        if int(file.stem.removeprefix("step_")) >= step:
+        # A kill while one was written leaves `step_N.jsonl.new`.
+        if int(file.name.removeprefix("step_").partition(".")[0]) >= step:
             file.unlink()
 
 

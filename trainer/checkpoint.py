@@ -52,6 +52,7 @@ def save_checkpoint(
     optimizer: Mapping[str, Any],
     state: RunState,
     keep: int = 0,
+    every: int = 0,
 ) -> Path:
     """Write `folder/step_N`, under a temporary name first, so that a kill never leaves half a checkpoint.
 
@@ -61,6 +62,8 @@ def save_checkpoint(
         optimizer: its state, as `state_dict()` returns it.
         state: the rest.
         keep: delete all but this many of the latest; 0 keeps all.
+        every: how many steps apart they are to be saved. One that was saved between, by an interrupt, is deleted when
+            the next is there, and takes the place of none of the others.
     """
     final = folder / f"step_{state.step}"
     # A kill while saving leaves a temporary folder behind.
@@ -74,8 +77,10 @@ def save_checkpoint(
         shutil.rmtree(final, ignore_errors=True)
     saved = checkpoints(folder)
     later = [path for path in saved if step_of(path) > state.step]
-    earlier = [path for path in saved if step_of(path) <= state.step]
-    for old in later + (earlier[:-keep] if keep else []):
+    earlier = [path for path in saved if step_of(path) < state.step]
+    between = [path for path in earlier if every and step_of(path) % every]
+    counted = [path for path in [*earlier, final] if path not in between]
+    for old in later + (between + counted[:-keep] if keep else []):
         shutil.rmtree(old)
     return final
 

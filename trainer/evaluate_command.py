@@ -40,7 +40,12 @@ def evaluate_parser() -> ArgumentParser:
         help="a checkpoint, a run directory (its latest checkpoint), a model's folder, a hub id or a shipped model; a "
         "folder of adapters goes on top of the model they were made for",
     )
-    parser.add_argument("--output", type=Path | None, default=None, help="a new JSON file for the results")
+    parser.add_argument(
+        "--output",
+        type=Path | None,
+        default=None,
+        help="a new JSON file for the results; those so far are in FILE.unfinished",
+    )
     return parser
 
 
@@ -60,13 +65,20 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         results.append(result)
         print(as_text(name, result), flush=True)
         if own.output is not None:
-            save(own.output, name, config, results)
+            save(unfinished(own.output), name, config, results)
     if not results:
         raise ValueError(
             f"evaluate({name!r}) must have held-out prompts; got none. "
             "Set data.held_out, and evaluation.prompts above 0."
         )
+    if own.output is not None:
+        unfinished(own.output).replace(own.output)
     return 0
+
+
+def unfinished(file: Path) -> Path:
+    """Return where results are until the last of them is there."""
+    return file.with_name(f"{file.name}.unfinished")
 
 
 def without_configs(arguments: Sequence[str]) -> list[str]:

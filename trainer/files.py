@@ -1,5 +1,6 @@
 """Writing to disk so that a kill or a power cut leaves the old file or the new one, never half of one."""
 
+import fcntl
 import json
 import os
 import re
@@ -85,6 +86,40 @@ def append_json(file: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON line."""
     with writing(file), file.open("a") as stream:
         stream.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder, which is made where it is not there, to this process until the block ends.
+
+    Where the file system has no locks of folders, as some shared ones, nobody is kept out.
+
+    Raises:
+        FileExistsError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not locked(descriptor):
+            raise FileExistsError(
+                f"{str(folder)!r} must be written by one process at a time; got one that another process is writing. "
+                "Wait until that has saved and stopped, or choose another folder."
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def locked(descriptor: int) -> bool:
+    """Take the lock of an open file or folder; return whether it was free. It lasts until the last copy is closed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # No locks on this file system.
+        return True
+    return True
 
 
 def complete_lines(file: Path) -> list[str]:

@@ -1,10 +1,12 @@
 """The run directory in a process that does not write it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 from trainer.config import TrainConfig
 from trainer.evaluate import Evaluation
+from trainer.files import held
 from trainer.run_directory import RunDirectory
 from trainer.workers import Workers
 
@@ -45,8 +47,15 @@ class Onlooker:
         """Do nothing."""
 
 
-def open_directory(config: TrainConfig, workers: Workers) -> RunDirectory | Onlooker:
-    """Return the run directory: the main process makes it before the others look at it."""
-    directory = RunDirectory(config) if workers.main else Onlooker(config)
-    workers.wait()
-    return directory
+@contextmanager
+def open_directory(config: TrainConfig, workers: Workers) -> Iterator[RunDirectory | Onlooker]:
+    """Yield the run directory, which the main process makes before the others look at it, and holds until it ends.
+
+    Raises:
+        FileExistsError: another process is writing there, or it cannot be a run directory.
+    """
+    # What is no folder is refused with all else that cannot be a run directory.
+    alone = held(config.output) if workers.main and not config.output.is_file() else nullcontext()
+    with alone, closing(RunDirectory(config) if workers.main else Onlooker(config)) as directory:
+        workers.wait()
+        yield directory

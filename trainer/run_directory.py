@@ -113,6 +113,8 @@ class RunDirectory:
 
     def forget_after(self, step: int) -> None:
         """Drop what was written of later steps than the first `step`."""
+        # It says that the run is finished, which it is not until it is evaluated again.
+        (self.path / "summary.json").unlink(missing_ok=True)
         forget_bad_steps(self.path, step)
         # The evaluations of the base and of the finished model are made again; others came before the checkpoint.
         evaluated_again = step in (0, self.config.steps)

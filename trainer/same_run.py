@@ -92,7 +92,7 @@ def check_same_run(old: TrainConfig, new: TrainConfig) -> dict[str, str]:
             )
         raise ValueError(
             f"resume must go on with the run's own settings; got {', '.join(f'{k}: {v}' for k, v in other.items())}. "
-            f"Pass --config {new.output / 'config.yaml'} --resume.{remedy}"
+            f"Pass --config {new.output / 'config.yaml'} --resume, or --overwrite to replace the run.{remedy}"
         )
     return changed
 

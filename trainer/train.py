@@ -7,7 +7,7 @@ the policy, and compares what happened to its entropy with what theory predicts.
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -84,12 +84,12 @@ def train(config: TrainConfig, reward: RewardFunction | None = None) -> Result:
     """
     threads = torch.get_num_threads()
     try:
-        with explaining_full_disk(config):
+        with explaining_full_disk(config), ExitStack() as opened:
             with explaining_memory("loading", config):
-                run = Run(config, reward)
+                run = Run(config, reward, opened)
             # What the caller made is the caller's to close.
             rewards = closing(run.rewards) if reward is None else nullcontext()
-            with closing(run.directory), rewards, Interrupt(resume_command(config)) as interrupt:
+            with rewards, Interrupt(resume_command(config)) as interrupt:
                 run.loop(interrupt)
                 interrupt.at_once = True
                 return run.finish()
@@ -98,9 +98,15 @@ def train(config: TrainConfig, reward: RewardFunction | None = None) -> Result:
 
 
 class Run:
-    """The parts of a run, and its loop."""
+    """The parts of a run, and its loop.
 
-    def __init__(self, config: TrainConfig, reward: RewardFunction | None) -> None:
+    Args:
+        config: the run.
+        reward: scores completions; None for what the configuration names.
+        opened: closes the run directory.
+    """
+
+    def __init__(self, config: TrainConfig, reward: RewardFunction | None, opened: ExitStack) -> None:
         # Everything that can be refused is looked at before the run directory is touched.
         self.config = config = with_points(config)
         self.workers = find_workers(config)
@@ -117,7 +123,7 @@ class Run:
         set_threads(config.model.threads, self.policy)
         self.prompts = fit_prompts(self.policy, self.prompts, config, workers=self.workers)
         check_size(config, self.new_tokens, self.vocabulary)
-        self.directory = open_directory(config, self.workers)
+        self.directory = opened.enter_context(open_directory(config, self.workers))
         self.began = time.perf_counter()
         self.state = RunState(methods=self.algorithm.start())
         saved = last_whole_checkpoint(self.directory.path / "checkpoints", self.workers)
@@ -326,7 +332,8 @@ class Run:
             folder = self.directory.path / "checkpoints"
             self.directory.to_disk()
             write = partial(self.policy.save, weights=weights)
-            save_checkpoint(folder, write, moments, self.state, self.config.checkpoint.keep)
+            keep, every = self.config.checkpoint.keep, self.config.checkpoint.every
+            save_checkpoint(folder, write, moments, self.state, keep, every)
         self.workers.wait()
 
     def evaluate(self) -> list[Evaluation]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -131,13 +132,21 @@ def test_results_are_saved_as_they_come_and_never_overwritten(command, tmp_path,
     cut = command("evaluate", *given)
     assert cut.code == 1
     assert "the second setting is not scored" in cut.said
-    held = (tmp_path / "results.json").read_text()
-    assert [row["setting"] for row in json.loads(held)["evaluations"]] == ["t1"]
+    assert not (tmp_path / "results.json").exists()
+    held = json.loads((tmp_path / "results.json.unfinished").read_text())
+    assert [row["setting"] for row in held["evaluations"]] == ["t1"]
+    (tmp_path / "failing_later.py").write_text(FAILING.replace("> 1", "> 9"))
+    monkeypatch.delitem(sys.modules, "failing_later")
+    whole = command("evaluate", *given)
+    assert whole.code == 0, whole.said
+    assert not (tmp_path / "results.json.unfinished").exists()
+    text = (tmp_path / "results.json").read_text()
+    assert [row["setting"] for row in json.loads(text)["evaluations"]] == ["t1", "paper"]
     refused = command("evaluate", *given)
     assert refused.code == 1
     assert "--output='results.json' must be a new file" in refused.said
     assert refused.printed == ""
-    assert (tmp_path / "results.json").read_text() == held
+    assert (tmp_path / "results.json").read_text() == text
 
 
 def test_what_cannot_be_evaluated_is_refused(command, copied, run, tmp_path, plugins):

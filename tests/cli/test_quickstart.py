@@ -103,3 +103,22 @@ def test_settings_are_passed_on(command, tmp_path, monkeypatch):
         assert (config.seed, config.steps, config.band.unit) == (4, 2, "nats")
         assert config.output == tmp_path / "x y" / list(entrocraft.ARMS)[place]
         assert options["env"].items() >= {"PATH": os.environ["PATH"]}.items()
+        assert (config.resume, config.overwrite) == (True, False)
+    command("quickstart", f"--output={tmp_path / 'x y'}", "--jobs=1", "--overwrite")
+    assert {"--overwrite=true" in call for call, _ in calls[3:]} == {True}
+    assert not any("--resume=true" in call for call, _ in calls[3:])
+
+
+def test_the_same_command_goes_on_and_remakes_the_picture(quickstart, command):
+    """Of one arm that was stopped, what is done stays; of those that were finished too."""
+    _, folder = quickstart
+    rows = {name: (folder / name / "metrics.jsonl").read_bytes() for name in entrocraft.ARMS}
+    table = (folder / "quickstart.md").read_text()
+    (folder / "algorithm1" / "summary.json").unlink()
+    for name in ("quickstart.md", "quickstart.png"):
+        (folder / name).unlink()
+    again = command("quickstart", f"--output={folder}", "--jobs=2", "--seed=3", "--set", *SMALL)
+    assert again.code == 0, again.said
+    assert {name: (folder / name / "metrics.jsonl").read_bytes() for name in entrocraft.ARMS} == rows
+    assert (folder / "quickstart.md").read_text() == table
+    assert (folder / "quickstart.png").exists()

@@ -155,13 +155,33 @@ def test_an_interrupt_of_the_first_cell_leaves_what_was_there(simulate, stops, t
     stops("grpo")
     cut = simulate(tmp_path / "new")
     assert cut.code == 130
-    assert "nothing was written" in cut.said
+    assert "No cell was finished" in cut.said
     assert not (tmp_path / "new").exists()
     stops(None)
     old = contents(simulate(tmp_path / "old").path)
     stops("grpo")
     assert simulate(tmp_path / "old", "--overwrite=true", "--seed=1").code == 130
     assert contents(tmp_path / "old") == old
+
+
+@pytest.mark.parametrize("moment", ["fresh", "overwritten"])
+def test_a_directory_that_was_being_begun_can_be_begun_again(simulate, tmp_path, monkeypatch, moment):
+    path = tmp_path / "run"
+    again = [] if moment == "fresh" else ["--overwrite=true", "--seed=1"]
+    if again:
+        assert simulate(path).code == 0
+    write = results.write_text
+
+    def full(file, text):
+        raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr(results, "write_text", full)
+    assert "No space left" in simulate(path, *again).said
+    assert path.exists() == (moment == "overwritten")
+    assert not (tmp_path / "run.new").exists()
+    monkeypatch.setattr(results, "write_text", write)
+    assert simulate(path, *again).code == 0
+    assert contents(path) == contents(simulate(tmp_path / "whole", *again[1:]).path)
 
 
 def test_other_options_are_not_resumed(simulate, ran, tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 
 import entrocraft
-from entropy_theory import audit
+from entropy_theory import audit, cli
 from entropy_theory.audit import baseline, one_sided, policies, reproduction
 
 
@@ -60,6 +60,25 @@ def test_tables_are_replaced_only_on_request(small, tmp_path, capsys):
     assert tmp_path.joinpath("tie.csv").read_text() == "mine"
     assert run(tmp_path, "--overwrite", "true") == 0
     assert tmp_path.joinpath("tie.csv").read_text() != "mine"
+
+
+def test_tables_of_two_seeds_never_stand_side_by_side(small, tmp_path, monkeypatch):
+    assert run(tmp_path, "--seed", "5") == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write, written = cli.write_table, []
+
+    def full(path, rows):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device", str(path))
+        written.append(path)
+        write(path, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "write_table", full)
+        assert run(tmp_path, "--seed", "6", "--overwrite", "true") == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"} == before
+    assert run(tmp_path, "--seed", "6", "--overwrite", "true") == 0
+    assert {path.name for path in tmp_path.iterdir()} == set(before)
 
 
 def test_a_reference_that_is_not_met_fails(small, tmp_path, monkeypatch):

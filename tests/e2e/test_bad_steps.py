@@ -122,6 +122,8 @@ def test_several_in_a_row_stop_the_run_and_it_goes_on_where_the_fault_is_mended(
     assert again.code == 1
     assert "in 2 steps in a row" in again.said
     assert again.timeless == stopped.timeless
+    # a kill while a bad step was kept leaves half a file
+    (stopped.path / "bad_steps" / "step_3.jsonl.new").write_text("{")
     # with the user's code mended, the step is taken again, and nothing of it is left among the bad ones
     monkeypatch.setenv("BAD", "2.0:nan")
     mended = command(*config, path=stopped.path)

@@ -154,6 +154,31 @@ def test_a_damaged_later_checkpoint_does_not_crowd_out_the_last_good_one(tmp_pat
     assert last_whole_checkpoint(tmp_path) == tmp_path / "step_4"
 
 
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        ((2, 4, 6), [4, 6]),
+        ((2, 4, 5), [4, 5]),
+        ((2, 4, 5, 6), [4, 6]),
+        ((2, 4, 6, 7, 8), [6, 8]),
+        ((2, 3, 4, 5, 6), [4, 6]),
+        ((4, 5, 7), [4, 7]),
+        ((2, 4, 6, 9), [6, 9]),  # a last one between
+    ],
+)
+def test_what_an_interrupt_saved_takes_no_others_place(tmp_path, steps, left):
+    """Whoever asked for the last of every so many steps has them, however often the run was stopped."""
+    for step in steps:
+        save_checkpoint(tmp_path, lambda folder: None, {}, RunState(step=step), keep=2, every=2)
+    assert [path.name for path in checkpoints(tmp_path)] == [f"step_{step}" for step in left]
+
+
+def test_all_are_kept_where_all_are_asked_for(tmp_path):
+    for step in (2, 3, 4):
+        save_checkpoint(tmp_path, lambda folder: None, {}, RunState(step=step), keep=0, every=2)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_2", "step_3", "step_4"]
+
+
 def test_a_run_never_starts_again_because_all_its_checkpoints_are_damaged(tiny, copied, command):
     path = copied(tiny({"steps": "4", "checkpoint.every": "2"}))
     spoil(path / "checkpoints" / "step_4" / "trainer_state.json", None)

@@ -257,3 +257,7 @@ def test_an_interrupt_of_the_final_evaluation_stops_at_once(number, tmp_path, co
     _, *rest = shlex.split(str(stopped.value).partition("Go on with: ")[2])
     assert command(*rest, path=tmp_path / "run").code == 0
     assert (tmp_path / "run" / "summary.json").exists()
+    # One that is evaluated anew is not finished until it is done again.
+    with pytest.raises(KeyboardInterrupt):
+        entrocraft.train({**small, "evaluation": evaluation, "resume": True}, interrupting)
+    assert not (tmp_path / "run" / "summary.json").exists()

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import entrocraft
 from trainer.columns import COLUMNS
+from trainer.files import held
 from trainer.parsing import config_from, load_config
 
 SETTINGS = {
@@ -193,3 +194,13 @@ def test_a_summary_is_printed_every_so_many_steps(tiny):
     assert printed.startswith("step 2 of 3, ")
     assert "step 3 of 3" not in printed
     assert "nats/token, " in printed
+
+
+def test_one_process_writes_a_run_at_a_time(tiny, tmp_path):
+    """The first may be saving after a signal when the second is started: both would write rows."""
+    with held(tmp_path / "run"):
+        for option in ({}, {"resume": "true"}, {"overwrite": "true"}):
+            refused = tiny(option, output=tmp_path / "run", expect=1)
+            assert "must be written by one process at a time" in refused.said
+    assert not list((tmp_path / "run").iterdir())
+    assert tiny(output=tmp_path / "run").rows

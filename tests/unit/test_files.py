@@ -1,10 +1,13 @@
-"""A folder is there whole or not at all, whatever happens while it is being filled."""
+"""A folder is there whole or not at all, whatever happens while it is being filled, and is one process's at a time."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from trainer.files import new_folder
+from trainer import files
+from trainer.files import held, new_folder
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path):
@@ -55,3 +58,37 @@ def test_an_empty_folder_is_filled_and_files_are_kept(tmp_path, monkeypatch):
         refill()
     assert (tmp_path / "empty" / "one.txt").read_text() == "1"
     assert not (tmp_path / "empty.new").exists()
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from trainer.files import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_one_processs_at_a_time(tmp_path):
+    """It is free again when the block ends, and when the process is killed."""
+    folder = tmp_path / "above" / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(FileExistsError, match=r"run' must be written by one process at a time"), held(folder):
+            pass
+        other.kill()
+    for _ in range(2):
+        with held(folder):
+            (folder / "one.txt").touch()
+
+
+def test_where_there_are_no_locks_nobody_is_kept_out(tmp_path, monkeypatch):
+    def none(descriptor, operation):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(files.fcntl, "flock", none)
+    with held(tmp_path), held(tmp_path):
+        pass

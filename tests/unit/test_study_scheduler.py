@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import pytest
 
+from trainer.files import locked
 from trainer.study.jobs import Job
 from trainer.study.pace import Pace, seconds_of_steps
-from trainer.study.scheduler import Scheduler, locked
+from trainer.study.scheduler import Scheduler
 
 WRITE = "from pathlib import Path; Path({!r}).touch()"
-SAVES = "import pathlib, signal, sys, time\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(1))\n{}\ntime.sleep(60)"
+SAVES = "import pathlib, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(1))\n{}\ntime.sleep(60)"
 
 
 class Fake(Job):
@@ -95,19 +96,6 @@ def test_a_failure_is_reported_and_the_others_go_on(job, tmp_path):
     assert said[-1].startswith("b was not begun: ")
 
 
-def test_a_result_is_named_when_it_is_whole(job, tmp_path):
-    partial = tmp_path / "partial"
-    partial.write_text("of an earlier call")
-    code = f"import sys, pathlib\np = pathlib.Path({str(partial)!r})\nassert not p.exists()\np.write_text('new')"
-    cut = job("a", code + "\nsys.exit(1)", writes=partial)
-    assert not schedule([cut])[0].run()
-    assert not cut.done
-    whole = job("a", code, writes=partial)
-    assert schedule([whole])[0].run()
-    assert whole.result.read_text() == "new"
-    assert not partial.exists()
-
-
 def test_a_job_hears_of_ctrl_c_from_the_scheduler_alone(job, tmp_path):
     """The terminal sends it to every process of its session; a run that hears it twice stops without saving."""
     seen = job("a", f"import os, pathlib; pathlib.Path({str(tmp_path / 'a.result')!r}).write_text(str(os.getsid(0)))")
@@ -144,13 +132,37 @@ def test_what_another_process_runs_is_waited_for(job, tmp_path):
     jobs[0].log.parent.mkdir()
     code = f"import sys, time; time.sleep(0.5); {WRITE.format(str(jobs[0].result))}"
     with jobs[0].log.open("ab") as log:
-        assert locked(log)
+        assert locked(log.fileno())
         other = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=log)
     scheduler, said = schedule(jobs)
     assert scheduler.run()
     assert other.wait() == 0
     assert all(job.done for job in jobs)
     assert said.count("a is run by another process; waiting for it") == 1
+
+
+def test_what_was_waited_for_may_end_while_nobody_looks(job):
+    """Between the looks of one pass at a run of another process and at what needs it."""
+
+    class Elsewhere(Fake):
+        @property
+        def done(self):
+            looks.append(1)
+            if len(looks) == 4:
+                log.close()
+                self.result.touch()
+            return self.result.is_file()
+
+    looks = []
+    run = job("a")
+    run = Elsewhere(run.name, run.kind, run.command, None, run.log, run.result)
+    run.log.parent.mkdir()
+    log = run.log.open("ab")
+    assert locked(log.fileno())
+    then = replace(job("b", needs=run.result), log=run.log)
+    scheduler, said = schedule([run, then])
+    assert scheduler.run(), said
+    assert then.done
 
 
 def test_time_left_by_hand(job):

@@ -57,7 +57,7 @@ class CheckpointConfig:
 
     Args:
         every: steps between checkpoints; 0 for the end alone. An interrupted run saves one as it stops.
-        keep: how many of the latest to keep; 0 keeps all.
+        keep: how many of the latest to keep; 0 keeps all. One that an interrupt saved goes when the next is there.
         rollouts_every: steps between samples of rollouts written to `rollouts/`; 0 for none.
         rollouts: about how many rollouts a sample holds: whole groups of different prompts, at least one. 0 for none.
     """

@@ -37,9 +37,7 @@ class Job:
         command: the arguments of `entrocraft`.
         settings: the configuration that the command reads, by its file.
         log: where it prints; who holds this file's lock does the job.
-        result: the file that is there once the job is done.
-        writes: the name under which the command writes the result, which is moved when it has ended well; by default
-            the result itself.
+        result: the file that is there once the job is done, whole or not at all.
         needs: a file that must be there first.
         work: units of it, such as steps.
     """
@@ -50,7 +48,6 @@ class Job:
     settings: tuple[Path, TrainConfig] | None
     log: Path
     result: Path
-    writes: Path | None = None
     needs: Path | None = None
     work: int = 1
 
@@ -70,18 +67,11 @@ class Job:
         return [sys.executable, "-m", "entrocraft", *self.command]
 
     def prepare(self) -> None:
-        """Write what the command reads, and remove what one that did not end left half done."""
+        """Write what the command reads."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.settings is not None:
             file, config = self.settings
             write_text(file, as_yaml(recorded(config)))
-        if self.writes is not None:
-            self.writes.unlink(missing_ok=True)
-
-    def finish(self) -> None:
-        """Name the result of a command that ended well."""
-        if self.writes is not None and self.writes.is_file():
-            self.writes.replace(self.result)
 
 
 def study_jobs(protocol: Protocol, output: Path, runs: Sequence[Run], *, base: bool = True) -> Iterator[Job]:
@@ -150,18 +140,16 @@ def final_job(run: Run, wanted: Wanted) -> Job:
     """Return the job that evaluates a checkpoint of a finished run."""
     step, samples = wanted.step, wanted.samples
     result = run.path / FINAL / f"step_{step}_samples_{samples}.json"
-    partial = result.with_suffix(".partial")
     return Job(
         name=name_of(run, wanted),
         kind=("evaluate", f"evaluate {run.config.model.path}"),
         command=(
             *("evaluate", str(run.path / "checkpoints" / f"step_{step}"), *settings_of(wanted.settings)),
-            *(f"--evaluation.samples={samples}", f"--output={partial}"),
+            *(f"--evaluation.samples={samples}", f"--output={result}"),
         ),
         settings=None,
         log=log_file(run),
         result=result,
-        writes=partial,
         needs=run.path / "summary.json",
         work=samples * len(wanted.settings),
     )
@@ -174,7 +162,7 @@ def name_of(run: Run, wanted: Wanted) -> str:
 
 def base_job(protocol: Protocol, config: TrainConfig, folder: Path) -> Job:
     """Return the job that evaluates the base model in every setting that its runs are evaluated in."""
-    file, partial = folder / "config.yaml", folder / f"{BASE_EVALUATION}.partial"
+    file, result = folder / "config.yaml", folder / BASE_EVALUATION
     final = (name for chosen in protocol.finally_ for name in chosen.settings)
     wanted = tuple(dict.fromkeys([*config.evaluation.settings, *final]))
     return Job(
@@ -182,12 +170,11 @@ def base_job(protocol: Protocol, config: TrainConfig, folder: Path) -> Job:
         kind=("evaluate",),
         command=(
             *("evaluate", config.model.path, "--config", str(file), *settings_of(wanted)),
-            f"--output={partial}",
+            f"--output={result}",
         ),
         settings=(file, replace(config, output=folder)),
         log=folder / "log",
-        result=folder / BASE_EVALUATION,
-        writes=partial,
+        result=result,
         work=config.evaluation.samples * len(wanted),
     )
 

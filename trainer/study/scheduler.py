@@ -1,6 +1,5 @@
 """Several jobs at a time, each a process of its own: what fails is reported and the others go on."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -9,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
+from trainer.files import locked
 from trainer.study.jobs import Job
 from trainer.study.pace import Pace, in_words
 
@@ -104,13 +104,13 @@ class Scheduler:
         for name in {job.name for job in elsewhere} - self.elsewhere:
             self.elsewhere.add(name)
             self.say(f"{name} is run by another process; waiting for it")
-        return bool(elsewhere)
+        return any(job.ready for job in self.waiting)
 
     def start(self, job: Job) -> bool:
         """Start a job unless another process does it; return whether that is settled."""
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
-            if not locked(log):
+            if not locked(log.fileno()):
                 return False
             if job.done:
                 return True
@@ -135,8 +135,6 @@ class Scheduler:
             self.running.remove(running)
             job, seconds = running.job, time.monotonic() - running.started
             code = running.process.returncode
-            if code == 0:
-                job.finish()
             if code == 0 and job.done:
                 self.pace.learn(job, seconds, job.work)
                 self.report(f"{job.name}: {in_words(seconds)}")
@@ -156,12 +154,12 @@ class Scheduler:
     def stop(self) -> None:
         """Ask the jobs to save and stop, and wait for them; ask again when interrupted again."""
         for running in self.running:
-            running.process.send_signal(signal.SIGINT)
+            # Not SIGINT, which processes ignore whose first ancestor was started in the background.
+            running.process.terminate()
         try:
             with terminating_as_interrupt():
                 for running in self.running:
-                    if running.process.wait() == 0:
-                        running.job.finish()
+                    running.process.wait()
         except KeyboardInterrupt:
             self.stop()
         self.running = []
@@ -180,15 +178,6 @@ def terminating_as_interrupt() -> Any:
 def interrupt(number: int, frame: Any) -> None:
     """Raise what Ctrl-C raises."""
     raise KeyboardInterrupt
-
-
-def locked(file: IO[bytes]) -> bool:
-    """Take the lock of an open file; return whether it was free."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def tail(job: Job) -> list[str]:
