@@ -82,8 +82,9 @@ ENTRY = Entry(
     "prompts. The first difference is the one that verdicts are of: the mean of the last three evaluations less the "
     "other arm's best three in a row; `above` where both of its intervals lie above one point, `below` where both lie "
     "below, `open` otherwise, `incomplete` while runs are missing. Could be seen: the difference that these seeds and "
-    "prompts would have found in 80 of 100 studies. A plateau is the first step from which the mean curve rises by "
-    "less than a point over the next 1000; what is not seen, and an end that is left out, lies beyond the last step "
+    "prompts would have found in 80 of 100 studies, with two or three seeds itself uncertain by a factor of two and "
+    "more. A plateau is the first step from which the mean curve is nowhere a point higher within 1000 steps, over the "
+    "seeds that both arms have; what is not seen, and an end that is left out, lies beyond the last step "
     "that the rule can judge. Intervals of plateaus resample few seeds and are rather too narrow.",
     ("long",),
     build,

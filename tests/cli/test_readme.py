@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from figures.curves import PERCENT
-from figures.estimates import accuracy_at, estimate, held_out, t_reach
+from figures.estimates import accuracy_at, counts_of, estimate, held_out, pass_at_k
 from figures.ledger.training import LONG, comparison, progress, roughness, run
 from figures.own import saturation, table_condition, table_control, table_decision
 from figures.study import Data
+from trainer.estimators import bootstrap_pairs
 from trainer.parsing import as_yaml, load_config
-from trainer.study.decision import verdict
+from trainer.study.decision import DETECTABLE, History, best, last, verdict
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -119,7 +120,12 @@ def test_what_the_long_study_answered_is_what_its_table_says():
     assert cells == {name: row.tolist() for name, row in shown[columns].iterrows()}
     answer, method = found.loc["solved bonus less GRPO"], found.loc["Algorithm 1 less GRPO"]
     assert f"own question: **{answer.verdict}**" in said
-    assert f"1 to {answer['could be seen'].removeprefix('+')} would mostly have been missed" in said
+    asked = Data().long.decision.query("question == 'pays' and verdict == 'open'").iloc[0]
+    half = PERCENT * (asked.margin + (asked.detectable - asked.margin) / DETECTABLE)
+    seen = answer["could be seen"].removeprefix("+")
+    assert f"one of {half:.1f} would have been found in half of such studies, one of {seen} in four of five" in said
+    own = [PERCENT * of for of in itself("linear", "grpo", "paper")]
+    assert f"GRPO's last three less its own best three are {np.mean(own):+.1f} points" in said
     soft = found.loc["soft weights less GRPO"]
     for name, row in (("the solved bonus has its", answer), ("soft weights", soft), ("Algorithm 1", method)):
         assert f"{name} at {row['its plateau (step)']}," in said
@@ -203,8 +209,9 @@ def test_what_the_long_study_says_of_first_order_is_what_its_tables_say():
     assert f"solved bonus {' and '.join(pair)}." in said
     single = [of(runs["on_policy", arm]) for arm in ("grpo", "solved_bonus")]
     assert single[1] == "0.99 to 0.99"
-    half = of(runs["linear", "grpo_half_rate"])
-    assert f"explains more: GRPO {single[0]}, solved bonus 0.99; at half the rate GRPO {half}." in said
+    half, many = of(runs["linear", "grpo_half_rate"]), of(runs["off_policy", "grpo"])
+    assert f"explains more: GRPO {single[0]}, solved bonus 0.99, with sixteen less (GRPO {many}); at half" in said
+    assert f"at half the rate GRPO {half}." in said
     together, slopes = {}, {}
     # GRPO's change is measured on the steps with a prediction alone, one in each row of the curves.
     probed = long.curves.query("arm == 'grpo' and step >= 200").dropna(subset=["dH_measured", "dH_first_order"])
@@ -359,6 +366,14 @@ def test_what_the_long_study_says_of_a_more_accurate_base_is_what_its_tables_say
     assert f"pass@256 at temperature 1 ends {late.format(*(PERCENT * many.loc['t1', columns]))}" in said
     above = answers[(answers.low > 0) & (answers.seeds_low > 0)]
     assert above[["question", "setting", "quantity"]].to_numpy().tolist() == [["accurate_pays", "t1", "pass@256"]]
+    below = answers[(answers.high < 0) & (answers.seeds_high < 0) & ~answers.arm.isin(["algorithm1", "released"])]
+    below = below[below.question != "off_policy_pays"]
+    end, early = (below[below.comparison == name] for name in ("end", "best"))
+    assert end[["setting", "quantity"]].to_numpy().tolist() == [["t1", "pass@32"], ["t1", "pass@16"]]
+    high, higher = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(*row) for row in PERCENT * end[columns[:3]].to_numpy())
+    assert f"(pass@16 at 1.2 nats {higher}, pass@32 at 1.0 nats {high})" in said
+    assert set(early.quantity) == {"pass@8", "pass@16"}
+    assert f"less GRPO's best three, for {len(early)} of pass@8 and pass@16" in said
     end = answers[(answers.quantity == "pass@16") & (answers.comparison == "end") & (answers.setting == "paper")]
     end = PERCENT * end[end.question == "accurate_pays"][columns].iloc[0]
     assert f"shrinks with the band, to {end.value:+.1f} [{end.low:+.1f}, {end.high:+.1f}] at the end" in said
@@ -366,15 +381,13 @@ def test_what_the_long_study_says_of_a_more_accurate_base_is_what_its_tables_say
     entropy = entropy.groupby("arm").entropy.mean()
     assert f"it has {entropy['solved_bonus']:.2f} nats and GRPO {entropy['grpo']:.2f}, and its" in said
     middle = rows[rows.step.between(1000, 3000)]
-    paper, plain = (over_seeds_apart(middle[middle.setting == setting]) for setting in ("paper", "t1"))
-    assert f"its pass@16 differs by {paper} (at temperature 1 by {plain}; two seeds, t over" in said
-    cost = over_seeds_apart(middle[middle.setting == "t1"], 1).partition(" ")[0]
+    paper, plain = (apart(middle[middle.setting == setting]) for setting in ("paper", "t1"))
+    assert f"its pass@16 differs by {paper} (at temperature 1 by {plain}; two seeds), pass@1" in said
+    cost = apart(middle[middle.setting == "t1"], 1).partition(" ")[0]
     assert f"pass@1 at temperature 1 by {cost};" in said
     elsewhere = long.evaluations[(long.evaluations.setting == "paper") & long.evaluations.step.between(1000, 3000)]
-    large, single = (
-        over_seeds_apart(elsewhere[elsewhere.part == part]).partition(" ")[0] for part in ("eight_times", "on_policy")
-    )
-    assert f"with eight times the parameters by {large}, with one step a batch by {single}." in said
+    large, single = (apart(elsewhere[elsewhere.part == part]) for part in ("eight_times", "on_policy"))
+    assert f"with eight times the parameters pass@16 differs by {large}, with one step a batch by {single}." in said
     behind = [
         PERCENT * (estimate(early[early.arm == "grpo"], 1).value - estimate(early[early.arm != "grpo"], 1).value)
         for _, early in rows[(rows.setting == "t1") & rows.step.between(200, 1000)].groupby("step")
@@ -391,15 +404,60 @@ def test_what_the_long_study_says_of_a_more_accurate_base_is_what_its_tables_say
     assert "ends at {:.0f} points for GRPO and {:.0f} for control".format(*gaps) in said
 
 
-def over_seeds_apart(rows, k=16):
-    """pass@k of the solved bonus less GRPO's seed by seed, mean over the evaluations given, in points."""
-    sides = [
-        np.array([held_out(seed, k)["mean"].mean() for _, seed in rows[rows.arm == arm].groupby("seed")])
-        for arm in ("solved_bonus", "grpo")
-    ]
-    gaps = PERCENT * (sides[0] - sides[1])
-    mean, half = gaps.mean(), t_reach(gaps.tolist())
-    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
+def test_what_the_long_study_says_of_four_passes_is_what_its_tables_say():
+    said, long = " ".join(README.split()), Data().long
+    runs = long.runs[long.runs.part == "off_policy"]
+    plain, held = (runs[runs.arm == arm].entropy for arm in ("grpo", "solved_bonus"))
+    assert f"than with one, {plain.min():.2f} to {plain.max():.2f} nats over the run" in said
+    rows = long.comparison.query("setting == 'paper' and comparison == 'level'").set_index(["part", "arm", "quantity"])
+    level = PERCENT * rows.loc[("off_policy", "grpo", "pass@1"), ["value", "low", "high"]].astype(float)
+    many, one = (PERCENT * rows.value[part, "grpo", "pass@16"] for part in ("off_policy", "linear"))
+    ends = "ends at {:.1f} % [{:.1f}, {:.1f}], its pass@16 at ".format(*level)
+    assert f"{ends}{many:.1f} where one pass has {one:.1f}:" in said
+    late = long.curves.query("part == 'off_policy' and arm == 'solved_bonus' and step >= 200")
+    late = late[late.step < 220].groupby("seed").entropy.mean()
+    assert f"Within 200 steps entropy is at {late.min():.1f} and {late.max():.1f} nats, no answer is right" in said
+    held = long.evaluations.query("part == 'off_policy' and arm == 'solved_bonus' and step > 0")
+    right = [PERCENT * estimate(same, 1).value for _, same in held.groupby(["setting", "step"])]
+    assert f"cannot lower entropy: {max(right):.1f} % at the end" in said
+
+
+def test_what_the_long_study_says_of_a_high_target_is_what_its_tables_say():
+    said, high = " ".join(README.split()), {"part": "high", "setting": "paper", "quantity": "pass@1", "study": LONG}
+    bonus, soft = (
+        "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(PERCENT * of for of in (end.value, end.low, end.high)))
+        for end in (comparison(Data(), **high, arm=arm, comparison="same_samples") for arm in ("solved_bonus", "soft"))
+    )
+    off = run(Data(), part="high", arm="soft", column="rmse", study=LONG).value
+    points = bonus.replace(" ", " points ", 1)
+    assert f"from GRPO by {points} at the end, soft weights, which hold the target ({off:.2f} nats), by {soft};" in said
+    early, late = (
+        roughness(Data(), part="high", arm="solved_bonus", column="entropy", start=start, end=start + 800).value
+        for start in (0, 3200)
+    )
+    assert f"calm at first, though ({early:.3f} nats, {late:.3f} over the last 800 steps)" in said
+
+
+def apart(rows, k=16):
+    """pass@k of the solved bonus less GRPO's, mean over the evaluations given, in points; seeds, prompts resampled."""
+    sides = []
+    for arm in ("solved_bonus", "grpo"):
+        seeds = [seed for _, seed in rows[rows.arm == arm].groupby("seed")]
+        values = [[pass_at_k(counts_of(row.counts), row.samples, k) for row in seed.itertuples()] for seed in seeds]
+        sides.append(np.array(values).mean(1))
+    found = bootstrap_pairs(PERCENT * (sides[0] - sides[1]), generator=np.random.default_rng(0))
+    return f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
+
+
+def itself(part, arm, setting):
+    """The last three evaluations of an arm less its own best three, by the protocol's rule, seed by seed."""
+    every = pd.concat([Data().long.evaluations, Data().long.final]).sort_values("samples", kind="stable")
+    rows = every[(every.part == part) & (every.arm == arm) & (every.setting == setting)]
+    rows = rows.drop_duplicates(["seed", "step"], keep="last").sort_values("step")
+    for _, seed in rows.groupby("seed"):
+        values = np.array([counts_of(row.counts) / row.samples for row in seed.itertuples()])
+        found = History(seed.step.to_numpy(), values, seed.samples.to_numpy())
+        yield (last(found, 3) - best(found, 3)).mean()
 
 
 def test_what_the_long_study_says_of_other_controllers_is_what_its_tables_say():
@@ -425,7 +483,7 @@ def test_what_the_long_study_says_of_accuracy_on_the_way_is_what_its_tables_say(
         early, middle = same[same.step == 200], same[(same.step >= 1000) & (same.step <= 3000)]
         method, plain = (PERCENT * estimate(early[early.arm == arm], 16).value for arm in ("algorithm1", "grpo"))
         assert f"{method:.1f}{between}{plain:.1f}" in said
-        assert f"by {over_seeds_apart(middle)}" in said
+        assert f"by {apart(middle)}" in said
     released = rows[(rows.setting == "paper") & (rows.arm == "released")]
     for _, seed in released.groupby("seed"):
         right = held_out(seed, 1).set_index("step")["mean"]

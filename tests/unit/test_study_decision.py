@@ -140,6 +140,15 @@ def test_the_end_may_have_more_samples_than_the_way():
     assert (row["samples"], row["samples_against"], found["pass@32", "end"]["samples_against"]) == (10, 10, 64)
 
 
+def test_the_best_of_a_run_is_not_the_best_of_its_end():
+    """Where the last evaluations alone have 32 samples, nothing is said of the best ones at 32."""
+    more = [{"key": "t1", "step": step, "samples": 32, "correct": [8] * 8} for step in (20, 30)]
+    plain = run([0.1, 0.2, 0.4, 0.6], extra=more)
+    found = rows_by(RULES, [1, 32], [plain] * 2, [plain] * 2)
+    assert {name for k, name in found if k == "pass@32"} == {"last", "end"}
+    assert {name for k, name in found if k == "pass@1"} == {"last", "best", "end"}
+
+
 def test_too_few_evaluations_answer_nothing():
     assert {name for _, name in rows_by(RULES, [1], [run([0.1])], [run([0.1, 0.2])])} == {"end"}
     assert rows_by(RULES, [32], [run([0.1, 0.2])], [run([0.1, 0.2])]) == {}
@@ -173,6 +182,9 @@ def test_questions_are_asked_of_the_seeds_that_both_have(tmp_path):
     records.append(run([0.1, 0.2, 0.2], part="large", arm="plain", seed=1))
     decided = {row["verdict"] for row in decide(Study(protocol, records, [], [], TrainConfig())) if "verdict" in row}
     assert decided == {"open"}
+    shorter = [replace(records[0], evaluations=records[0].evaluations[1:]), *records[1:]]
+    rows = decide(Study(protocol, shorter, [], [], TrainConfig()))
+    assert {row["verdict"] for row in rows if "verdict" in row} == {"incomplete"}
     lacking = [replace(record, unevaluated=["more samples"]) for record in records]
     rows = decide(Study(protocol, lacking, [], [], TrainConfig()))
     assert {row["verdict"] for row in rows if "verdict" in row} == {"incomplete"}

@@ -270,6 +270,17 @@ def test_runs_whose_folders_are_gone_are_kept(study, tables, tmp_path, gone):
     assert after == before | {"runs_kept": kept}
 
 
+def test_an_evaluation_in_another_setting_is_not_the_one_that_is_wanted(study, tables, tmp_path):
+    runs, again = copied(study, tables, tmp_path, "steady/plain/seed0")
+    lines = (again / "final.csv").read_text().splitlines(keepends=True)
+    changed = [line.replace(",paper,", ",t1,") if line.startswith("steady,plain,0,") else line for line in lines]
+    assert changed != lines
+    (again / "final.csv").write_text("".join(changed))
+    found = read_study(study.protocol, runs, read_earlier(study.protocol, again))
+    assert "steady/plain/seed0, 4 samples at step 12" in unevaluated(found)
+    assert "steady/plain/seed0, 4 samples at step 12" not in unevaluated(study)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

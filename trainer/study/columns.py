@@ -137,8 +137,9 @@ DECISION = {
     "setting": "sampling setting",
     "quantity": "pass@k, or the step of the plateau by the protocol's rule",
     "comparison": "of pass@k: `last`, the mean of the last evaluations less the other's; `best`, less the other's best "
-    "ones in a row, chosen on one half of the prompts and measured on the other half; `end`, at the last step. Of the "
-    "plateau: `arm`, `against`, and `factor`, the first over the second",
+    "ones in a row, chosen on one half of the prompts and measured on the other half, where all of a run's evaluations "
+    "have k samples; `end`, at the last step. Of the "
+    "plateau: `arm`, `against`, and `factor`, the first over the second, of the seeds that both arms have",
     "value": "mean over seeds and prompts; empty for a plateau that is not reached by the end, and a factor with one",
     "low": "95 % interval over seeds and prompts; empty where it is beyond the run's end; of a factor 0 where that of "
     "the other one is",
@@ -150,7 +151,8 @@ DECISION = {
     "protocol's margin, `below` where both lie below, `open` otherwise; `incomplete` while runs or evaluations of the "
     "protocol are missing",
     "detectable": "the difference that so many seeds and prompts would find beyond the margin in 80 of 100 studies at "
-    "this spread: 1.43 half widths of both intervals together, and the margin where there is a verdict",
+    "this spread: 1.43 half widths of both intervals together, and the margin where there is a verdict; with two or "
+    "three seeds itself uncertain by a factor of two and more",
     "seeds": "seeds that both arms have",
     "prompts": "held-out prompts",
     "samples": "completions a prompt in the arm's evaluations that are compared, the fewest",

@@ -56,10 +56,16 @@ def decide(study: Study) -> Iterator[dict[str, Any]]:
         seeds = sorted(found[0].keys() & found[1].keys())
         pair = [[side[seed] for seed in seeds] for side in found]
         planned = set.intersection(*(set(protocol.seeds_of(*side)) for side in sides))
-        whole = planned <= set(seeds) and not any(record.unevaluated for side in pair for record in side)
+        whole = planned <= set(seeds) and all(evaluated(side) for side in pair)
         for setting in sorted({row["key"] for record in (pair[0] if seeds else ()) for row in record.evaluations}):
             for row in answered(protocol.rules, protocol.pass_at, setting, pair, whole=whole):
                 yield {**named(question), "setting": setting, "seeds": len(seeds), **row}
+
+
+def evaluated(side: Sequence[Record]) -> bool:
+    """Return whether an arm's runs were all evaluated at the same steps, and at the end as the protocol asks."""
+    looked_at = {frozenset((row["step"], row["key"]) for row in record.evaluations) for record in side}
+    return len(looked_at) <= 1 and not any(record.unevaluated for record in side)
 
 
 def named(question: Question) -> dict[str, Any]:
@@ -75,6 +81,7 @@ def answered(
 
     Without `whole`, runs or evaluations of the protocol are missing, and nothing is decided.
     """
+    on_the_way = len(aligned([history(record, setting, 1) for record in pair[1]])[0].steps)
     for k in pass_at:
         own, other = (aligned([history(record, setting, k) for record in side]) for side in pair)
         length = min(len(own[0].steps), len(other[0].steps))
@@ -82,7 +89,12 @@ def answered(
             continue
         # The evaluations on either side that each comparison looks at, from the last one back; 0 is all.
         spans = {"last": (rules.window, rules.window), "best": (rules.window, 0), "end": (1, 1)}
-        for name, (back, against) in spans.items() if length >= rules.window else [("end", spans["end"])]:
+        if length < rules.window:
+            del spans["last"]
+        # The best ones are of the whole run: where those on the way have fewer samples, there are none.
+        if length < rules.window or len(other[0].steps) < on_the_way:
+            del spans["best"]
+        for name, (back, against) in spans.items():
             mine = [last(found, back) for found in own]
             theirs = [last(found, against) if against else best(found, rules.window) for found in other]
             decides = k == 1 and name == "best" and setting == rules.setting

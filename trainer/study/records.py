@@ -149,11 +149,11 @@ def kept_run(protocol: Protocol, run: Run, earlier: Earlier) -> Record | None:
     evaluations, final = (
         earlier.evaluations(name, run.part, run.arm, run.seed) for name in ("evaluations.csv", "final.csv")
     )
-    there = {(row["step"], row["samples"]) for row in final}
+    there = {(row["step"], row["samples"], row["key"].rpartition("/")[2]) for row in final}
     missing = [
         name_of(run, wanted)
         for wanted in final_evaluations(protocol, run)
-        if (wanted.step, wanted.samples) not in there
+        if not there.issuperset((wanted.step, wanted.samples, setting) for setting in wanted.settings)
     ]
     return Record(
         *(run.part, run.part, run.arm, run.seed, run.config, (), evaluations, final, missing, {}),
