@@ -103,10 +103,10 @@ class Run:
     Args:
         config: the run.
         reward: scores completions; None for what the configuration names.
-        opened: closes the run directory.
+        opened: closes the run directory; None leaves it open for as long as the run is there.
     """
 
-    def __init__(self, config: TrainConfig, reward: RewardFunction | None, opened: ExitStack) -> None:
+    def __init__(self, config: TrainConfig, reward: RewardFunction | None, opened: ExitStack | None = None) -> None:
         # Everything that can be refused is looked at before the run directory is touched.
         self.config = config = with_points(config)
         self.workers = find_workers(config)
@@ -123,7 +123,8 @@ class Run:
         set_threads(config.model.threads, self.policy)
         self.prompts = fit_prompts(self.policy, self.prompts, config, workers=self.workers)
         check_size(config, self.new_tokens, self.vocabulary)
-        self.directory = opened.enter_context(open_directory(config, self.workers))
+        self.opened = ExitStack() if opened is None else opened
+        self.directory = self.opened.enter_context(open_directory(config, self.workers))
         self.began = time.perf_counter()
         self.state = RunState(methods=self.algorithm.start())
         saved = last_whole_checkpoint(self.directory.path / "checkpoints", self.workers)
