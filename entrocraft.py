@@ -107,14 +107,16 @@ def quickstart(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--set", nargs="*", default=[], help="further settings of all runs, as key=value")
     chosen = parser.parse_args(arguments)
-    shared = [f"--seed={chosen.seed}", "--overwrite=true" if chosen.overwrite else "--resume=true"]
-    shared += [f"--{setting}" for setting in chosen.set]
+    shared = [f"--seed={chosen.seed}", *(f"--{setting}" for setting in chosen.set)]
 
     def run_arm(place: int, name: str) -> int:
         command = [sys.executable, "-m", "entrocraft", "train", "--config", "quickstart"]
         command += [part for recipe in ARMS[name] for part in ("--config", recipe)]
         # The base model is the same for all: one run evaluates it.
-        command += [f"--output={chosen.output / name}", f"--evaluation.at_start={str(place == 0).lower()}", *shared]
+        output, at_start = chosen.output / name, place == 0
+        command += [f"--output={output}", f"--evaluation.at_start={str(at_start).lower()}", *shared]
+        if output.exists():
+            command.append("--overwrite=true" if chosen.overwrite else "--resume=true")
         # tqdm reads its defaults from the environment: each run draws its bar on a line of its own.
         bar_place = {**os.environ, "TQDM_POSITION": str(place)}
         return subprocess.run(command, env=bar_place, stdout=subprocess.DEVNULL, check=False).returncode

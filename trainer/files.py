@@ -111,14 +111,16 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def locked(descriptor: int) -> bool:
-    """Take the lock of an open file or folder; return whether it was free. It lasts until the last copy is closed."""
+    """Take the lock of an open file or folder, until its last copy is closed; return whether nobody else has it.
+
+    On a file system without locks nobody has.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        # No locks on this file system.
-        return True
+        pass
     return True
 
 

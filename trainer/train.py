@@ -84,12 +84,12 @@ def train(config: TrainConfig, reward: RewardFunction | None = None) -> Result:
     """
     threads = torch.get_num_threads()
     try:
-        with explaining_full_disk(config), ExitStack() as opened:
+        with explaining_full_disk(config):
             with explaining_memory("loading", config):
-                run = Run(config, reward, opened)
+                run = Run(config, reward)
             # What the caller made is the caller's to close.
             rewards = closing(run.rewards) if reward is None else nullcontext()
-            with rewards, Interrupt(resume_command(config)) as interrupt:
+            with closing(run), rewards, Interrupt(resume_command(config)) as interrupt:
                 run.loop(interrupt)
                 interrupt.at_once = True
                 return run.finish()
@@ -103,10 +103,9 @@ class Run:
     Args:
         config: the run.
         reward: scores completions; None for what the configuration names.
-        opened: closes the run directory; None leaves it open for as long as the run is there.
     """
 
-    def __init__(self, config: TrainConfig, reward: RewardFunction | None, opened: ExitStack | None = None) -> None:
+    def __init__(self, config: TrainConfig, reward: RewardFunction | None) -> None:
         # Everything that can be refused is looked at before the run directory is touched.
         self.config = config = with_points(config)
         self.workers = find_workers(config)
@@ -123,29 +122,34 @@ class Run:
         set_threads(config.model.threads, self.policy)
         self.prompts = fit_prompts(self.policy, self.prompts, config, workers=self.workers)
         check_size(config, self.new_tokens, self.vocabulary)
-        self.opened = ExitStack() if opened is None else opened
-        self.directory = self.opened.enter_context(open_directory(config, self.workers))
-        self.began = time.perf_counter()
-        self.state = RunState(methods=self.algorithm.start())
-        saved = last_whole_checkpoint(self.directory.path / "checkpoints", self.workers)
-        reference, referred = None, "reference" in self.algorithm.needs
-        if referred and not config.model.lora_rank:
-            reference = frozen_copy(self.policy, self.workers, config.model.parallel)
-        if saved:
-            self.policy = load_trained(config, self.workers, saved)
-        self.network = self.workers.share(Network(self.policy.model), config.model.parallel)
-        if self.workers.count > 1:
-            self.policy = replace(self.policy, network=inner(self.network))
-        if referred and config.model.lora_rank:
-            reference = Reference(inner(self.network), adapters=self.policy.model)
-        self.optimizer = build_optimizer(self.network.parameters(), config.optimizer)
-        if saved:
-            moments, self.state = load_checkpoint(saved)
-            load_whole_state(self.optimizer, moments)
-        self.directory.begin(self.state.step)
-        parts = (self.algorithm, self.network, reference, self.optimizer, self.workers)
-        self.updater = build_updater(config, *parts)
-        self.watch = Watch(config, self.algorithm, self.network, self.optimizer, self.workers)
+        with ExitStack() as opened:
+            self.directory = opened.enter_context(open_directory(config, self.workers))
+            self.began = time.perf_counter()
+            self.state = RunState(methods=self.algorithm.start())
+            saved = last_whole_checkpoint(self.directory.path / "checkpoints", self.workers)
+            reference, referred = None, "reference" in self.algorithm.needs
+            if referred and not config.model.lora_rank:
+                reference = frozen_copy(self.policy, self.workers, config.model.parallel)
+            if saved:
+                self.policy = load_trained(config, self.workers, saved)
+            self.network = self.workers.share(Network(self.policy.model), config.model.parallel)
+            if self.workers.count > 1:
+                self.policy = replace(self.policy, network=inner(self.network))
+            if referred and config.model.lora_rank:
+                reference = Reference(inner(self.network), adapters=self.policy.model)
+            self.optimizer = build_optimizer(self.network.parameters(), config.optimizer)
+            if saved:
+                moments, self.state = load_checkpoint(saved)
+                load_whole_state(self.optimizer, moments)
+            self.directory.begin(self.state.step)
+            parts = (self.algorithm, self.network, reference, self.optimizer, self.workers)
+            self.updater = build_updater(config, *parts)
+            self.watch = Watch(config, self.algorithm, self.network, self.optimizer, self.workers)
+            self.opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Close the run directory, and leave it to others."""
+        self.opened.close()
 
     def loop(self, interrupt: Interrupt) -> None:
         """Take the remaining steps."""

@@ -103,10 +103,17 @@ def test_settings_are_passed_on(command, tmp_path, monkeypatch):
         assert (config.seed, config.steps, config.band.unit) == (4, 2, "nats")
         assert config.output == tmp_path / "x y" / list(entrocraft.ARMS)[place]
         assert options["env"].items() >= {"PATH": os.environ["PATH"]}.items()
-        assert (config.resume, config.overwrite) == (True, False)
-    command("quickstart", f"--output={tmp_path / 'x y'}", "--jobs=1", "--overwrite")
-    assert {"--overwrite=true" in call for call, _ in calls[3:]} == {True}
-    assert not any("--resume=true" in call for call, _ in calls[3:])
+        assert (config.resume, config.overwrite) == (False, False)
+
+
+@pytest.mark.parametrize(("options", "begins"), [([], (True, False)), (["--overwrite"], (False, True))])
+def test_runs_that_are_there_go_on_unless_they_are_to_be_replaced(command, tmp_path, monkeypatch, options, begins):
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda call, **options: calls.append(call) or Done(1))
+    (tmp_path / "grpo").mkdir()
+    command("quickstart", f"--output={tmp_path}", "--jobs=1", *options)
+    configs = [entrocraft.load_config(*call[4:]) for call in calls]
+    assert [(config.resume, config.overwrite) for config in configs] == [begins, (False, False), (False, False)]
 
 
 def test_the_same_command_goes_on_and_remakes_the_picture(quickstart, command):

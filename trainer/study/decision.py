@@ -88,12 +88,13 @@ def answered(
         if not length:
             continue
         # The evaluations on either side that each comparison looks at, from the last one back; 0 is all.
-        spans = {"last": (rules.window, rules.window), "best": (rules.window, 0), "end": (1, 1)}
-        if length < rules.window:
-            del spans["last"]
-        # The best ones are of the whole run: where those on the way have fewer samples, there are none.
-        if length < rules.window or len(other[0].steps) < on_the_way:
-            del spans["best"]
+        spans = {}
+        if length >= rules.window:
+            spans["last"] = rules.window, rules.window
+            # The best ones are of the whole run: where those on the way have fewer samples, there are none.
+            if len(other[0].steps) == on_the_way:
+                spans["best"] = rules.window, 0
+        spans["end"] = 1, 1
         for name, (back, against) in spans.items():
             mine = [last(found, back) for found in own]
             theirs = [last(found, against) if against else best(found, rules.window) for found in other]
